@@ -1,0 +1,31 @@
+"""Celery: queues and the beat table. A message is a nudge that carries ids; the database row owns the work."""
+
+import os
+
+from celery import Celery
+from kombu import Queue
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "maas.settings")
+
+from django.conf import settings  # needs the line above
+
+app = Celery("maas", broker=settings.REDIS_URL, include=["workers.tasks"])
+app.conf.update(
+    task_queues=[Queue("default"), Queue("batch"), Queue("train")],
+    task_default_queue="default",
+    task_ignore_result=True,
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=1,
+    worker_send_task_events=False,
+    worker_hijack_root_logger=False,
+    broker_connection_retry_on_startup=True,
+    # A message whose worker died comes back after this many seconds; the sweep has long nudged the row by then.
+    broker_transport_options={"visibility_timeout": 3600, "socket_timeout": 15, "retry_on_timeout": True},
+    redis_backend_health_check_interval=10,
+    timezone="UTC",
+    beat_schedule={
+        "sweep": {"task": "workers.tasks.sweep", "schedule": 5.0, "options": {"queue": "default", "expires": 5}},
+        "roll-up-usage": {"task": "workers.tasks.roll_up_usage", "schedule": 15.0, "options": {"queue": "default", "expires": 15}},
+    },
+)

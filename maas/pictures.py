@@ -1,0 +1,55 @@
+"""Pictures that strangers send: base64 and data URLs, looked at before anything large is unpacked."""
+
+import base64
+import binascii
+import io
+import warnings
+from typing import Any
+
+from PIL import Image
+
+from maas import errors
+
+BYTE_LIMIT = 10 * 2**20
+PIXEL_LIMIT = 16_000_000
+FORMATS = ("PNG", "JPEG", "WEBP")
+
+
+def decode(value: Any) -> bytes:
+    """The bytes of a base64 text or of a `data:image/...;base64,` URL."""
+    if not isinstance(value, str):
+        raise errors.BadRequest("Must be a picture as base64, as a data URL or as the id of an uploaded file.", code="invalid_type")
+    if value.startswith("data:"):
+        value = value.partition(",")[2]
+    try:
+        return base64.b64decode("".join(value.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise errors.BadRequest("Is not valid base64.", code="invalid_base64") from None
+
+
+def check(body: bytes) -> bytes:
+    """The same bytes, if they are a whole PNG, JPEG or WebP picture of at most 10 MB and 16 million pixels."""
+    if not body:
+        raise errors.BadRequest("The picture is empty.", code="empty")
+    if len(body) > BYTE_LIMIT:
+        raise errors.BadRequest(f"The picture has {len(body):,} bytes; the limit is {BYTE_LIMIT:,}.", code="too_large")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # our own limit below is lower than Pillow's warning
+        _unpack(body)
+    return body
+
+
+def _unpack(body: bytes) -> None:
+    """Read the header, compare the size, then decode: a small file may unpack to gigabytes."""
+    try:
+        with Image.open(io.BytesIO(body), formats=FORMATS) as picture:
+            if picture.width * picture.height > PIXEL_LIMIT:
+                size = f"{picture.width} x {picture.height}"
+                raise errors.BadRequest(f"The picture is {size}; the limit is {PIXEL_LIMIT:,} pixels.", code="too_large")
+            picture.convert("RGB")
+    except errors.BadRequest:
+        raise
+    except Image.DecompressionBombError:  # Pillow looked at the header before we could
+        raise errors.BadRequest(f"The picture is far larger than the limit of {PIXEL_LIMIT:,} pixels.", code="too_large") from None
+    except Exception:  # Pillow raises whatever a broken file makes its decoders raise
+        raise errors.BadRequest("Is not a readable PNG, JPEG or WebP picture.", code="invalid_image") from None

@@ -1,0 +1,150 @@
+"""What one ML task takes and gives: inputs, parameters, data set columns, the quantity that is measured.
+
+A spec checks what a caller sent before anything is queued. It raises `BadRequest` that names the field.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from maas import errors, pictures
+
+QUESTION_LIMIT = 2_000  # characters
+CONTEXT_LIMIT = 20_000  # characters; longer than a window of the model is read in overlapping windows
+SOURCE_LIMIT = 4_000  # characters
+
+ReadFile = Callable[[str], bytes]
+Check = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One task. `unit` is what is counted; `upper_quantity` bounds it from a clean input and its parameters.
+
+    `work` says how many short inputs a clean input weighs: batches are cut and tenants take turns by it.
+    """
+
+    name: str
+    title: str
+    unit: str
+    columns: tuple[str, ...]
+    parameters: dict[str, Check]
+    clean: Callable[[Any, ReadFile], Any]
+    upper_quantity: Callable[[Any, dict[str, Any]], int]
+    work: Callable[[Any], int]
+
+    def check_input(self, value: Any, read_file: ReadFile) -> Any:
+        """One input in the form that `workers.predict` takes; `read_file` gives the bytes of a `file-` id."""
+        return self.clean(value, read_file)
+
+    def check_parameters(self, value: Any) -> dict[str, Any]:
+        """The known parameters of the task; BadRequest for an unknown one or a value that does not fit."""
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise errors.BadRequest("'parameters' must be an object.", param="parameters", code="invalid_type")
+        return {name: self._check_parameter(name, given) for name, given in value.items() if given is not None}
+
+    def _check_parameter(self, name: str, given: Any) -> Any:
+        if name not in self.parameters:
+            message = f"The task {self.name} has no parameter '{name}'. Known: {', '.join(self.parameters)}."
+            raise errors.BadRequest(message, param=f"parameters.{name}", code="unknown_parameter")
+        try:
+            return self.parameters[name](given)
+        except errors.BadRequest as error:
+            raise error.at(f"parameters.{name}") from None
+
+
+def spec_for(task: str) -> TaskSpec:
+    """The spec of a task; KeyError for one that maas does not know."""
+    return SPECS[task]
+
+
+# ---------- checks of single values ----------
+def whole(least: int, largest: int) -> Check:
+    """A whole number within bounds; true and false are not numbers."""
+
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= largest:
+            raise errors.BadRequest(f"Must be a whole number from {least} to {largest}.", code="invalid_value")
+        return value
+
+    return check
+
+
+def truth(value: Any) -> bool:
+    """true or false."""
+    if not isinstance(value, bool):
+        raise errors.BadRequest("Must be true or false.", code="invalid_type")
+    return value
+
+
+def text(value: Any, *, limit: int, param: str | None = None) -> str:
+    """A text that says something and is at most `limit` characters long."""
+    if not isinstance(value, str):
+        raise errors.BadRequest(f"Must be a text, not {_kind(value)}.", param=param, code="invalid_type")
+    if not value.strip():
+        raise errors.BadRequest("Must not be empty.", param=param, code="empty")
+    if len(value) > limit:
+        raise errors.BadRequest(f"Is {len(value):,} characters long; the limit is {limit:,}.", param=param, code="too_long")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise errors.BadRequest("Holds half of a surrogate pair, which is not Unicode text.", param=param, code="invalid_unicode")
+    return value
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+    return "null" if value is None else names.get(type(value), "that")
+
+
+# ---------- the tasks ----------
+def _question(value: Any, read_file: ReadFile) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise errors.BadRequest(f"Must be an object with 'question' and 'context', not {_kind(value)}.", code="invalid_type")
+    for name in value.keys() - {"question", "context"}:
+        raise errors.BadRequest(f"Unknown field '{name}'. Known: question, context.", param=str(name), code="unknown_field")
+    for name in ("question", "context"):
+        if name not in value:
+            raise errors.BadRequest(f"'{name}' is missing.", param=name, code="missing_field")
+    return {
+        "question": text(value["question"], limit=QUESTION_LIMIT, param="question"),
+        "context": text(value["context"], limit=CONTEXT_LIMIT, param="context"),
+    }
+
+
+def _source(value: Any, read_file: ReadFile) -> str:
+    return text(value, limit=SOURCE_LIMIT)
+
+
+def _picture(value: Any, read_file: ReadFile) -> bytes:
+    if isinstance(value, str) and value.startswith("file-"):
+        return pictures.check(read_file(value))
+    return pictures.check(pictures.decode(value))
+
+
+def _tokens(*texts: str) -> int:
+    """At most one token a byte: both tokenizers fall back to single characters."""
+    return sum(len(part.encode()) for part in texts)
+
+
+SPECS: dict[str, TaskSpec] = {
+    "image-classification": TaskSpec(
+        name="image-classification", title="Image classification", unit="image", columns=("image", "label"),
+        parameters={"top_k": whole(1, 100)}, clean=_picture, upper_quantity=lambda value, parameters: 1,
+        work=lambda value: 1,
+    ),
+    "question-answering": TaskSpec(
+        name="question-answering", title="Question answering", unit="token", columns=("question", "context", "answers"),
+        parameters={"top_k": whole(1, 20), "max_answer_len": whole(1, 100), "doc_stride": whole(16, 192)},
+        clean=_question,
+        # Overlapping windows read a token at most eight times, each with the question in front.
+        upper_quantity=lambda value, parameters: 8 * _tokens(value["context"]) + 8 * _tokens(value["question"]) + 32,
+        work=lambda value: 1 + len(value["context"]) // 1000,
+    ),
+    "translation": TaskSpec(
+        name="translation", title="Translation", unit="token", columns=("translation",),
+        parameters={"max_new_tokens": whole(1, 256)},
+        clean=_source, upper_quantity=lambda value, parameters: _tokens(value) + parameters.get("max_new_tokens", 16 * _tokens(value)) + 32,
+        work=lambda value: 1 + len(value) // 300,
+    ),
+}  # fmt: skip

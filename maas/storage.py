@@ -1,0 +1,50 @@
+"""Object storage in a folder: a name appears once all its bytes are on the disk, and not before."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from django.core.files.storage import FileSystemStorage
+
+UNFINISHED = ".new"
+
+
+class FolderStorage(FileSystemStorage):
+    """Django's folder storage, made safe against a crash or a power cut in the middle of a write.
+
+    Saving under a name that exists replaces it as a whole, as an object store does. What a crash leaves behind lies
+    beside the name, and goes with it when it is deleted or written again.
+    """
+
+    def get_available_name(self, name: str, max_length: int | None = None) -> str:
+        return name
+
+    def _save(self, name: str, content: Any) -> str:
+        target = Path(self.path(name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        new = _unfinished(target)
+        with new.open("wb") as body:
+            for chunk in content.chunks():
+                body.write(chunk)
+            body.flush()
+            os.fsync(body.fileno())
+        new.replace(target)
+        _sync_folder(target.parent)
+        return name
+
+    def delete(self, name: str) -> None:
+        _unfinished(Path(self.path(name))).unlink(missing_ok=True)
+        super().delete(name)
+
+
+def _unfinished(target: Path) -> Path:
+    return target.with_name(target.name + UNFINISHED)
+
+
+def _sync_folder(folder: Path) -> None:
+    """The entry in the folder has to reach the disk too, or the bytes have no name after a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,23 @@
+"""Every address: health, the REST API, accounts, and the dashboard."""
+
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+from maas import health, missing
+
+urlpatterns = [
+    path("healthz", health.healthz),
+    path("readyz", health.readyz),
+    path("api/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api-docs"),
+    path("", include("apps.accounts.urls")),
+    path("", include("apps.catalog.urls")),
+    path("", include("apps.files.urls")),
+    path("", include("apps.usage.urls")),
+    path("", include("apps.inference.urls")),
+    path("", include("apps.jobs.urls")),
+    path("accounts/", include("allauth.account.urls")),
+    path("", include("apps.dashboard.urls")),
+]
+handler404 = missing.page_not_found
+handler500 = missing.server_error
