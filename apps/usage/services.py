@@ -1,0 +1,180 @@
+"""Usage: record what was worked on, exactly once, and add it up."""
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.utils import timezone
+
+from apps.accounts.services import Tenant
+from apps.usage.models import Kind, UsageRecord
+from maas import errors, ids
+from maas.tenancy import SystemUse, as_system, as_tenant
+
+GROUPS = {
+    "day": "to_char(date_trunc('day', created_at), 'YYYY-MM-DD')",
+    "hour": """to_char(date_trunc('hour', created_at), 'YYYY-MM-DD"T"HH24:00:00"Z"')""",
+    "model": "model",
+    "key": "key_id",
+    "job": "job_id",
+}
+REPORT_DAYS = 366
+
+
+@dataclass(frozen=True)
+class UsageLine:
+    """What one piece of work used. `source` is unique over all time; `requests` counts calls or lines."""
+
+    source: str
+    kind: str
+    model: str
+    version: int
+    unit: str
+    quantity: int
+    units: int
+    requests: int = 1
+    key_id: UUID | None = None
+    job_id: UUID | None = None
+
+
+def units_for(rate: dict[str, Any], quantities: list[int]) -> int:
+    """The units charged for inputs of these quantities, each rounded up on its own.
+
+    `rate` is a manifest's: `{"unit": "token", "per": 384, "units": 1}` charges one unit for every 384 tokens begun.
+    """
+    return sum(-(-quantity // rate["per"]) * rate["units"] for quantity in quantities)
+
+
+def record(tenant_id: UUID, lines: list[UsageLine]) -> set[str]:
+    """Write lines in the caller's transaction; the sources that were new come back. The others were counted before."""
+    return _insert([(tenant_id, line) for line in lines])
+
+
+def settle_calls(calls: list[tuple[UUID, UsageLine]]) -> set[str]:
+    """Charge the calls of one micro-batch, of any tenants, in one transaction of their own.
+
+    A call that its caller has given up (`void_call`) is not charged and its source is not in the answer.
+    """
+    with as_system(SystemUse.SETTLE_CALLS):
+        return _insert(calls)
+
+
+def void_call(tenant: Tenant, line: UsageLine) -> bool:
+    """Give up a call: True when it will never be charged, False when it was charged already."""
+    with as_tenant(tenant.id):
+        return bool(_insert([(tenant.id, line)]))
+
+
+def reverse_call(tenant: Tenant, source: str) -> None:
+    """Take back a charge whose answer never reached the caller; doing it twice changes nothing."""
+    with as_tenant(tenant.id):
+        charged = UsageRecord.objects.get(tenant=tenant, source=source)
+        if charged.kind == Kind.PREDICTION:
+            line = UsageLine(
+                f"reversal:{source}", Kind.REVERSAL, charged.model, charged.version, charged.unit,
+                -charged.quantity, -charged.units, -charged.requests, charged.key_id, charged.job_id,
+            )  # fmt: skip
+            _insert([(tenant.id, line)])
+
+
+def _insert(rows: list[tuple[UUID, UsageLine]]) -> set[str]:
+    """Sorted by source, so that two transactions with the same rows cannot wait for each other in a circle."""
+    if not rows:
+        return set()
+    names = ["source", "kind", "model", "version", "unit", "quantity", "units", "requests", "key_id", "job_id"]
+    ordered = sorted(rows, key=lambda row: row[1].source)
+    values = [[ids.uuid7(), tenant, timezone.now(), *(getattr(line, name) for name in names)] for tenant, line in ordered]
+    marks = ", ".join(["(" + ", ".join(["%s"] * (len(names) + 3)) + ")"] * len(values))
+    columns = ", ".join(["id", "tenant_id", "created_at", *names])
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO usage_usagerecord ({columns}) VALUES {marks} ON CONFLICT (source) DO NOTHING RETURNING source",  # noqa: S608  # names above
+            [value for row in values for value in row],
+        )
+        return {source for (source,) in cursor.fetchall()}
+
+
+# ---------- reading ----------
+def report(tenant: Tenant, *, start: datetime, end: datetime, group_by: list[str]) -> list[dict[str, Any]]:
+    """Requests, quantity and units from `start` up to `end` (UTC, `end` excluded), a row a group.
+
+    Raises BadRequest for a group that does not exist and for a span of more than 366 days.
+    """
+    _check_report(start, end, group_by)
+    chosen = ", ".join([f"{GROUPS[name]} AS {name}" for name in group_by] + ["unit"])
+    places = ", ".join(str(position + 1) for position in range(len(group_by) + 1))
+    return _rows(
+        tenant,
+        f"""SELECT {chosen}, sum(requests)::bigint AS requests, sum(quantity)::bigint AS quantity, sum(units)::bigint AS units
+            FROM usage_usagerecord WHERE tenant_id = %s AND created_at >= %s AND created_at < %s AND kind <> 'void'
+            GROUP BY {places} ORDER BY {places}""",  # noqa: S608  # GROUPS holds every name that gets here
+        [tenant.id, start, end],
+    )
+
+
+def _check_report(start: datetime, end: datetime, group_by: list[str]) -> None:
+    for name in group_by:
+        if name not in GROUPS:
+            raise errors.BadRequest(f"Cannot group by '{name}'. Choose from: {', '.join(GROUPS)}.", param="group_by", code="invalid_value")
+    if end <= start:
+        raise errors.BadRequest("'end' must be later than 'start'.", param="end", code="invalid_value")
+    if end - start > timedelta(days=REPORT_DAYS):
+        raise errors.BadRequest(f"One report covers at most {REPORT_DAYS} days.", param="start", code="invalid_value")
+
+
+def totals(tenant: Tenant, start: datetime, end: datetime) -> dict[str, int]:
+    """Requests and units of a span."""
+    rows = report(tenant, start=start, end=end, group_by=[])
+    return {name: sum(row[name] for row in rows) for name in ("requests", "units")}
+
+
+def daily_series(tenant: Tenant, *, days: int = 30) -> list[dict[str, Any]]:
+    """One row a day and model for the last `days` UTC days, today included; up to 15 s behind the ledger."""
+    since = timezone.now().date() - timedelta(days=days - 1)
+    return _rows(
+        tenant,
+        """SELECT day, model, sum(requests)::bigint AS requests, sum(units)::bigint AS units
+           FROM usage_usagedaily WHERE tenant_id = %s AND day >= %s GROUP BY day, model ORDER BY day, model""",
+        [tenant.id, since],
+    )
+
+
+def hourly_series(tenant: Tenant, *, hours: int = 24) -> list[dict[str, Any]]:
+    """One row an hour and model for the last `hours`, from the ledger."""
+    now = timezone.now()
+    start = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=hours - 1)
+    return report(tenant, start=start, end=now + timedelta(seconds=1), group_by=["hour", "model"])
+
+
+def _rows(tenant: Tenant, sql: str, parameters: list[Any]) -> list[dict[str, Any]]:
+    with as_tenant(tenant.id), connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        names = [column.name for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+# ---------- roll-up ----------
+ROLL_UP = """
+INSERT INTO usage_usagedaily (id, tenant_id, created_at, day, model, key_id, requests, quantity, units)
+SELECT gen_random_uuid(), tenant_id, now(), (created_at AT TIME ZONE 'UTC')::date, model, key_id,
+       sum(requests), sum(quantity), sum(units)
+FROM usage_usagerecord WHERE created_at >= %s AND kind <> 'void' GROUP BY tenant_id, 4, model, key_id
+ON CONFLICT (tenant_id, day, model, key_id) DO UPDATE
+SET requests = excluded.requests, quantity = excluded.quantity, units = excluded.units
+WHERE (usage_usagedaily.requests, usage_usagedaily.quantity, usage_usagedaily.units)
+      IS DISTINCT FROM (excluded.requests, excluded.quantity, excluded.units)
+"""
+
+
+def roll_up(since: date | None = None) -> int:
+    """Add up the ledger by day from `since` (yesterday if not given) on; the lines that changed.
+
+    It computes whole days anew, so it can run again at any time and repairs what a crash left out.
+    """
+    first = since or timezone.now().date() - timedelta(days=1)
+    with as_system(SystemUse.ROLL_UP_USAGE), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('roll_up'))")
+        cursor.execute(ROLL_UP, [datetime.combine(first, datetime.min.time(), tzinfo=timezone.get_default_timezone())])
+        return cursor.rowcount
