@@ -1,0 +1,63 @@
+"""/v1/predictions."""
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.response import Response
+
+from apps.inference import services
+from maas import errors
+from maas.api import MaasView, StrictSerializer, TenantRequest, read_body
+
+LONGEST_MS = 120_000
+
+
+class PredictionInput(StrictSerializer):
+    model = serializers.CharField(max_length=200)
+    inputs = serializers.JSONField(help_text="One input of the model's task, or a list of up to 128.")
+    parameters = serializers.JSONField(required=False, allow_null=True)
+
+
+class Units(serializers.Serializer):
+    units = serializers.IntegerField()
+    unit = serializers.CharField()
+
+
+class Timing(serializers.Serializer):
+    queue_ms = serializers.FloatField()
+    compute_ms = serializers.FloatField()
+
+
+class PredictionOutput(serializers.Serializer):
+    id = serializers.CharField()
+    object = serializers.CharField()
+    created = serializers.IntegerField()
+    model = serializers.CharField()
+    version = serializers.IntegerField()
+    outputs = serializers.JSONField(help_text="In the shape of the Hugging Face task; a list when `inputs` was one.")
+    usage = Units()
+    timing = Timing()
+
+
+class Predictions(MaasView):
+    required_scope = "predict"
+
+    @extend_schema(
+        operation_id="predictions_create", request=PredictionInput, responses=PredictionOutput, tags=["Predictions"],
+        parameters=[OpenApiParameter("X-Deadline-Ms", int, OpenApiParameter.HEADER, description="How long you wait; 30000 if missing.")],
+    )  # fmt: skip
+    def post(self, request: TenantRequest) -> Response:
+        """Ask a model for one prediction, or for a list of them."""
+        body = read_body(PredictionInput, request)
+        answer = services.predict(
+            request.tenant, model=body["model"], inputs=body["inputs"], parameters=body.get("parameters"),
+            key_id=request.key.id if request.key else None, deadline_ms=read_deadline(request),
+        )  # fmt: skip
+        return Response(answer)
+
+
+def read_deadline(request: TenantRequest) -> int:
+    """Milliseconds that the caller waits, from its header."""
+    text = request.META.get("HTTP_X_DEADLINE_MS", str(services.DEADLINE_MS))
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= LONGEST_MS:
+        raise errors.BadRequest(f"The header X-Deadline-Ms must be a whole number from 1 to {LONGEST_MS}.", param="X-Deadline-Ms")
+    return int(text)

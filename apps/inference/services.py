@@ -1,0 +1,99 @@
+"""Predict now: check, put in line, wait for the answer, never charge for what was not answered."""
+
+import time
+from typing import Any
+from uuid import UUID
+
+from apps.accounts.services import Tenant
+from apps.catalog import services as catalog
+from apps.files import services as files
+from apps.usage import services as usage
+from maas import errors, ids, queue
+from maas.predictions import render_prediction
+from maas.specs import TaskSpec, spec_for
+
+INPUT_LIMIT = 128  # inputs of one call
+WORK_LIMIT = 256  # short inputs that one call may weigh: a few seconds of a small machine
+DEADLINE_MS = 30_000
+GRACE_SECONDS = 1.0  # an answer that was charged at the last moment may still be on its way
+
+
+def predict(
+    tenant: Tenant, *, model: str, inputs: Any, parameters: Any = None, key_id: UUID | None = None, deadline_ms: int = DEADLINE_MS
+) -> dict[str, Any]:
+    """The body of /v1/predictions: one output for one input, a list for a list of 1 to 128.
+
+    Raises BadRequest naming the field, NotFound for the model, Overloaded when too many calls wait and
+    DeadlineExceeded when no answer came in time; none of these is charged.
+    """
+    started = time.time()
+    version = catalog.resolve(tenant, model)
+    spec = spec_for(version.model.task)
+    clean, options = check_inputs(tenant, spec, inputs), spec.check_parameters(parameters)
+    work = check_work(spec, clean)
+    call = queue.Call(ids.uuid7(), tenant.id, key_id, version.id, clean, options, started, started + deadline_ms / 1000, work)
+    queue.push(call)
+    answer = queue.wait(call.id, call.deadline - time.time()) or _give_up(tenant, call, version)
+    if answer.error:
+        # A server that lost the database may not know whether its charge was written.
+        if not _void(tenant, call, version):
+            usage.reverse_call(tenant, call.id.hex)
+        raise _raised(answer.error)
+    return _render(call, version, answer, as_list=isinstance(inputs, list))
+
+
+def check_inputs(tenant: Tenant, spec: TaskSpec, inputs: Any) -> list[Any]:
+    """Clean inputs as a list, whether one came or several."""
+    if not isinstance(inputs, list):
+        return [_check(tenant, spec, inputs, "inputs")]
+    if not 1 <= len(inputs) <= INPUT_LIMIT:
+        raise errors.BadRequest(f"'inputs' holds {len(inputs)} items; send 1 to {INPUT_LIMIT}.", param="inputs", code="invalid_length")
+    return [_check(tenant, spec, value, f"inputs[{index}]") for index, value in enumerate(inputs)]
+
+
+def check_work(spec: TaskSpec, clean: list[Any]) -> int:
+    """What the inputs weigh together; BadRequest when one call should not keep everybody else waiting for so long."""
+    work = sum(map(spec.work, clean))
+    if work > WORK_LIMIT:
+        message = f"inputs: These are about {work / WORK_LIMIT:.1f} times what one call may hold. Split the call, or send a batch."
+        raise errors.BadRequest(message, param="inputs", code="too_long")
+    return work
+
+
+def _check(tenant: Tenant, spec: TaskSpec, value: Any, param: str) -> Any:
+    try:
+        return spec.check_input(value, lambda file_id: files.read_bytes(tenant, files.parse_id(file_id)))
+    except errors.MaasError as error:
+        located = error.at(param)
+        located.message = f"{located.param}: {located.message}"
+        raise located from None
+
+
+def _give_up(tenant: Tenant, call: queue.Call, version: catalog.Version) -> queue.Answer:
+    """The deadline has passed: nobody pays, unless the answer is on its way already."""
+    if not _void(tenant, call, version):
+        late = queue.wait(call.id, GRACE_SECONDS)
+        if late:
+            return late
+        usage.reverse_call(tenant, call.id.hex)
+    waited = round((call.deadline - call.pushed) * 1000)
+    raise errors.DeadlineExceeded(f"'{version.model.name}' gave no answer within {waited} ms. Nothing was charged; try again.")
+
+
+def _void(tenant: Tenant, call: queue.Call, version: catalog.Version) -> bool:
+    """Usage and this void compete for one row, so one of the two is true for good; True when it was this."""
+    unit = version.rate["unit"]
+    line = usage.UsageLine(call.id.hex, "void", version.model.name, version.number, unit, 0, 0, 0, call.key_id)
+    return usage.void_call(tenant, line)
+
+
+def _render(call: queue.Call, version: catalog.Version, answer: queue.Answer, *, as_list: bool) -> dict[str, Any]:
+    return render_prediction(
+        call.id, model=version.model.name, version=version.number, outputs=answer.outputs if as_list else answer.outputs[0],
+        units=answer.units, unit=version.rate["unit"], queue_ms=answer.queue_ms, compute_ms=answer.compute_ms,
+    )  # fmt: skip
+
+
+def _raised(fields: dict[str, Any]) -> errors.MaasError:
+    kinds = {kind.__name__: kind for kind in (errors.BadRequest, errors.Unavailable, errors.Internal, errors.NotFound)}
+    return kinds.get(fields["kind"], errors.Internal)(fields["message"], param=fields.get("param"), code=fields.get("code"))

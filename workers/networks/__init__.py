@@ -1,0 +1,1 @@
+"""PyTorch modules, imported only for training and export: serving processes never load torch."""

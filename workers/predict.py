@@ -1,0 +1,97 @@
+"""Predictions of one model version: encode, run, decode. Shared by the online server and the batch worker.
+
+`python -m workers.predict models/<name>` runs a few of its samples.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workers.export import ensure_exported, open_exported, read_manifest
+from workers.recipes import recipe
+from workers.recipes.samples import read_samples
+
+RUN_BYTES = 48 * 2**20  # what one run needs beside the weights, roughly
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer. `output` is ready for JSON, in Hugging Face's shape of the task; `quantity` is what was worked on,
+    tokens or images, before a rate is applied."""
+
+    output: Any
+    quantity: int
+
+
+class Predictor:
+    """One loaded version, for one caller at a time. ExportError when its weights cannot be exported."""
+
+    def __init__(self, folder: Path, cache: Path, *, device: str = "cpu", threads: int = 1) -> None:
+        manifest = read_manifest(folder)
+        self.task: str = manifest["task"]
+        exported = ensure_exported(folder, cache, lambda line: None)
+        graphs = open_exported(exported, device=device, threads=threads)
+        self.served = recipe(manifest["recipe"]).Served(folder, graphs)
+        self.memory_bytes = sum(graph.bytes for graph in graphs.values()) + RUN_BYTES
+
+    def predict(self, inputs: list[Any], parameters: list[dict[str, Any]]) -> list[Prediction | Exception]:
+        """One element for each input: its prediction, or what went wrong with it alone. A ValueError says what is
+        wrong with the input; its neighbours are answered all the same."""
+        pairs = list(zip(inputs, parameters, strict=True))
+        encoded = [_attempt(self.served.encode, *pair) for pair in pairs]
+        good = [i for i, found in enumerate(encoded) if not isinstance(found, Exception)]
+        results: list[Any] = list(encoded)
+        for i, result in zip(good, self._run([encoded[i] for i in good]), strict=True):
+            results[i] = result if isinstance(result, Exception) else Prediction(*result)
+        return results
+
+    def _run(self, encoded: list[Any]) -> list[Any]:
+        """All at once; if that fails, each alone, so that one input cannot spoil the others."""
+        if not encoded:
+            return []
+        together = _attempt(self.served.run, encoded)
+        if not isinstance(together, Exception):
+            return list(together)
+        alone = [_attempt(self.served.run, [one]) for one in encoded]
+        return [found if isinstance(found, Exception) else found[0] for found in alone]
+
+
+def _attempt(work: Callable[..., Any], *given: Any) -> Any:
+    """What `work` returns, or what it raised."""
+    try:
+        return work(*given)
+    except Exception as error:
+        return error
+
+
+def prepare(folder: Path, cache: Path, report: Callable[[str], None]) -> None:
+    """Export a version if that has not been done; `report` gets a line for every step."""
+    ensure_exported(folder, cache, report)
+
+
+def main() -> None:
+    """Load a model folder and show what it says about its first samples."""
+    parser = argparse.ArgumentParser(description="Run the samples of a model.")
+    parser.add_argument("folder", type=Path, help="models/<name>")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "maas-exports")
+    parser.add_argument("--count", type=int, default=5)
+    options = parser.parse_args()
+    prepare(options.folder, options.cache, print)
+    begun = time.perf_counter()
+    predictor = Predictor(options.folder, options.cache)
+    inputs = read_samples(options.folder)[: options.count]
+    loaded = time.perf_counter()
+    for value, found in zip(inputs, predictor.predict(inputs, [{}] * len(inputs)), strict=True):
+        shown = f"{len(value)} bytes" if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False)[:200]
+        print(shown, "->", found)  # noqa: T201
+    seconds = (time.perf_counter() - loaded) / max(len(inputs), 1)
+    print(f"loaded in {loaded - begun:.2f} s, {seconds * 1000:.1f} ms an input")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
