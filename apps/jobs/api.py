@@ -1,0 +1,173 @@
+"""/v1/batches, in OpenAI's shapes."""
+
+from datetime import datetime
+from typing import Any
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.response import Response
+
+from apps.files import services as files
+from apps.jobs import services, stages
+from maas import ids
+from maas.api import MaasView, StrictSerializer, TenantRequest, list_of, listing, read_body, read_cursor, read_page, require_id
+
+EVENT = "event_"
+STATUSES = ["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
+
+
+class OutputExpiresAfter(StrictSerializer):
+    anchor = serializers.ChoiceField(choices=["created_at"])
+    seconds = serializers.IntegerField(min_value=files.SHORTEST_LIFE, max_value=files.LONGEST_LIFE)
+
+
+class BatchInput(StrictSerializer):
+    input_file_id = serializers.CharField(max_length=100)
+    endpoint = serializers.CharField(max_length=100, help_text=", ".join(services.ENDPOINTS))
+    completion_window = serializers.CharField(max_length=100, help_text="24h")
+    metadata = serializers.JSONField(required=False, allow_null=True, help_text="Up to 16 texts by name.")
+    output_expires_after = OutputExpiresAfter(required=False, allow_null=True)
+
+
+class LineError(serializers.Serializer):
+    code = serializers.CharField()
+    line = serializers.IntegerField(allow_null=True)
+    message = serializers.CharField()
+    param = serializers.CharField(allow_null=True)
+
+
+class LineErrors(serializers.Serializer):
+    object = serializers.CharField()
+    data = LineError(many=True)  # type: ignore[assignment]
+
+
+class RequestCounts(serializers.Serializer):
+    total = serializers.IntegerField()
+    completed = serializers.IntegerField()
+    failed = serializers.IntegerField()
+
+
+class BatchOutput(serializers.Serializer):
+    id = serializers.CharField()
+    object = serializers.CharField()
+    endpoint = serializers.CharField()
+    model = serializers.CharField(allow_null=True, help_text="When all lines name the same one.")
+    errors = LineErrors(allow_null=True)  # type: ignore[assignment]
+    input_file_id = serializers.CharField()
+    completion_window = serializers.CharField()
+    status = serializers.ChoiceField(choices=STATUSES)
+    output_file_id = serializers.CharField(allow_null=True)
+    error_file_id = serializers.CharField(allow_null=True)
+    created_at = serializers.IntegerField()
+    in_progress_at = serializers.IntegerField(allow_null=True)
+    expires_at = serializers.IntegerField(allow_null=True)
+    finalizing_at = serializers.IntegerField(allow_null=True)
+    completed_at = serializers.IntegerField(allow_null=True)
+    failed_at = serializers.IntegerField(allow_null=True)
+    expired_at = serializers.IntegerField(allow_null=True)
+    cancelling_at = serializers.IntegerField(allow_null=True)
+    cancelled_at = serializers.IntegerField(allow_null=True)
+    request_counts = RequestCounts()
+    metadata = serializers.DictField(child=serializers.CharField(), allow_null=True)
+    units = serializers.IntegerField(help_text="Charged so far.")
+
+
+class EventOutput(serializers.Serializer):
+    id = serializers.CharField()
+    object = serializers.CharField()
+    created_at = serializers.IntegerField()
+    level = serializers.ChoiceField(choices=["info", "warn", "error"])
+    message = serializers.CharField()
+    data = serializers.DictField()  # type: ignore[assignment]
+
+
+def render_batch(job: Any) -> dict[str, Any]:
+    """A batch as OpenAI's clients read it, and the units charged."""
+    batch, status = job.batch, stages.openai_status(job)
+    ended = {f"{name}_at": seconds(job.finished_at) if name == status else None for name in ("completed", "failed", "expired", "cancelled")}
+    return {
+        "id": ids.encode(ids.BATCH, job.id), "object": "batch", "endpoint": batch.endpoint,
+        "model": job.model_names[0] if len(job.model_names) == 1 else None,
+        "errors": {"object": "list", "data": job.error["data"]} if job.error else None,
+        "input_file_id": file_id(batch.input_file), "completion_window": batch.completion_window, "status": status,
+        "output_file_id": file_id(batch.output_file), "error_file_id": file_id(batch.error_file),
+        "created_at": seconds(job.created_at), "in_progress_at": seconds(job.started_at), "expires_at": seconds(job.expires_at),
+        "finalizing_at": seconds(batch.finalizing_at), "cancelling_at": seconds(batch.cancelling_at), **ended,
+        "request_counts": {"total": job.total, "completed": job.completed, "failed": job.failed},
+        "metadata": batch.metadata or None, "units": job.units,
+    }  # fmt: skip
+
+
+def render_event(event: Any) -> dict[str, Any]:
+    """An event of a job."""
+    return {
+        "id": ids.encode(EVENT, event.id), "object": "batch.event", "created_at": seconds(event.created_at),
+        "level": event.level, "message": event.message, "data": event.data,
+    }  # fmt: skip
+
+
+def seconds(moment: datetime | None) -> int | None:
+    """Unix seconds."""
+    return int(moment.timestamp()) if moment else None
+
+
+def file_id(file: Any) -> str | None:
+    """The id of a file as the API shows it."""
+    return ids.encode(ids.FILE, file.id) if file else None
+
+
+class Batches(MaasView):
+    required_scope = "jobs"
+
+    @extend_schema(
+        operation_id="batches_list", responses=list_of(BatchOutput), tags=["Batches"],
+        parameters=[OpenApiParameter("after", str), OpenApiParameter("limit", int, description="1 to 100; 20 if missing.")],
+    )  # fmt: skip
+    def get(self, request: TenantRequest) -> Response:
+        """List your batches, newest first."""
+        page = read_page(request)
+        rows, has_more = services.list_batches(request.tenant, after=read_cursor(page, ids.BATCH), limit=page.limit)
+        return Response(listing([render_batch(job) for job in rows], has_more=has_more))
+
+    @extend_schema(operation_id="batches_create", request=BatchInput, responses=BatchOutput, tags=["Batches"])
+    def post(self, request: TenantRequest) -> Response:
+        """Run an uploaded file of requests, each on a line of its own."""
+        body = read_body(BatchInput, request)
+        job = services.create_batch(
+            request.tenant, input_file_id=body["input_file_id"], endpoint=body["endpoint"], completion_window=body["completion_window"],
+            metadata=body.get("metadata"), key=request.key, output_expires_in=(body.get("output_expires_after") or {}).get("seconds"),
+        )  # fmt: skip
+        return Response(render_batch(job))
+
+
+class Batch(MaasView):
+    required_scope = "jobs"
+
+    @extend_schema(operation_id="batches_retrieve", responses=BatchOutput, tags=["Batches"])
+    def get(self, request: TenantRequest, batch_id: str) -> Response:
+        """Show one batch: its state, how many lines are done, its files."""
+        return Response(render_batch(services.get_batch(request.tenant, require_id(ids.BATCH, batch_id, "batch"))))
+
+
+class Cancel(MaasView):
+    required_scope = "jobs"
+
+    @extend_schema(operation_id="batches_cancel", request=None, responses=BatchOutput, tags=["Batches"])
+    def post(self, request: TenantRequest, batch_id: str) -> Response:
+        """Stop a batch. What is done is kept and charged; the other lines are listed in the error file."""
+        return Response(render_batch(services.cancel_batch(request.tenant, require_id(ids.BATCH, batch_id, "batch"))))
+
+
+class Events(MaasView):
+    required_scope = "jobs"
+
+    @extend_schema(
+        operation_id="batches_events", responses=list_of(EventOutput), tags=["Batches"],
+        parameters=[OpenApiParameter("after", str), OpenApiParameter("limit", int, description="1 to 100; 20 if missing.")],
+    )  # fmt: skip
+    def get(self, request: TenantRequest, batch_id: str) -> Response:
+        """List what a batch told, newest first."""
+        page = read_page(request)
+        job_id = require_id(ids.BATCH, batch_id, "batch")
+        rows = services.list_events(request.tenant, job_id, page.limit + 1, read_cursor(page, EVENT))
+        return Response(listing([render_event(event) for event in rows[: page.limit]], has_more=len(rows) > page.limit))

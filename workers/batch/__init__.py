@@ -1,0 +1,1 @@
+"""Batch jobs: check the file, run its slices, assemble what they wrote."""

@@ -1,0 +1,226 @@
+"""Running slices: read the lines, group them by version, run each group as one batch, write a part, commit."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import structlog
+from django.db import DatabaseError, InterfaceError
+
+from apps.catalog import services as catalog
+from apps.files import services as files
+from apps.inference import services as inference
+from apps.jobs import parts, slices
+from apps.usage import services as usage
+from maas import errors, queue
+from maas.predictions import render_prediction
+from maas.specs import spec_for
+from workers.batch import lines
+from workers.batch.assembly import finish_batch
+from workers.batch.leases import Lease
+from workers.outcomes import outcome_of
+from workers.versions import LOADED
+
+log = structlog.get_logger(__name__)
+TURN_SECONDS = 2.0  # then other messages get their turn; a message a slice would cost more than short slices
+BODY = ("model", "inputs", "parameters")
+
+
+@dataclass
+class Request:
+    """One line on its way through the model."""
+
+    number: int
+    custom_id: str
+    identity: UUID
+    version: catalog.Version
+    inputs: list[Any]
+    parameters: dict[str, Any]
+    as_list: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a line: its bytes in a file, and what it used if it succeeded."""
+
+    raw: bytes
+    version: catalog.Version | None = None
+    quantity: int = 0
+    units: int = 0
+
+
+def run_slices() -> None:
+    """Take slices until nothing waits or the turn is over; then ask for another turn."""
+    end = time.monotonic() + TURN_SECONDS
+    while claim := slices.claim_slice():
+        run_slice(claim)
+        if time.monotonic() > end:
+            queue.nudge("workers.tasks.run_slices", queue="batch")
+            return
+
+
+def run_slice(claim: slices.Claim) -> None:
+    """Answer the lines of a slice and commit them, unless the claim was lost meanwhile."""
+    with Lease(lambda: slices.renew_slice(claim)):
+        try:
+            result = _write(claim, answer_slice(claim))
+            outcome = slices.write_slice(claim, result)
+        except Exception as error:
+            log.exception("a slice will be tried again", job_id=str(claim.job_id), slice=claim.number, attempt=claim.attempts)
+            slices.give_back(claim, counts=not _store_is_away(error))
+            return
+    if outcome is slices.Outcome.LOST:
+        parts.delete_part(claim.job_id, claim.number, claim.fence)
+    if outcome is slices.Outcome.LAST:
+        finish_batch(claim.tenant_id, claim.job_id)
+
+
+def _store_is_away(error: Exception) -> bool:
+    return isinstance(error, DatabaseError | InterfaceError | OSError) and not isinstance(error, FileNotFoundError)
+
+
+def answer_slice(claim: slices.Claim) -> list[Answer]:
+    """One answer for each line, in order. A slice that failed too often, or killed its workers, is not run again."""
+    job = slices.load_job(claim)
+    with files.open_file(job.tenant, job.batch.input_file_id) as body:
+        rows = [line for line in lines.read_lines(body, number=claim.first_line, start=claim.start, count=claim.lines) if not line.is_blank]
+    if claim.attempts > slices.ATTEMPTS:
+        return [_give_up(job, line) for line in rows]
+    read = _Reader(job)
+    return _run([read.request(line) for line in rows], job)
+
+
+def _give_up(job: Any, line: lines.Line) -> Answer:
+    message = f"This line and those around it could not be run in {slices.ATTEMPTS} attempts. Nothing was charged for it."
+    custom_id = lines.read_row(line, job.batch.endpoint)["custom_id"]
+    return Answer(lines.not_run(lines.line_id(job.id, line.number), custom_id, "server_error", message))
+
+
+# ---------- lines to requests ----------
+class _Reader:
+    """Turns lines of one job into requests, or into the error that their line becomes."""
+
+    def __init__(self, job: Any) -> None:
+        self.job = job
+        self.versions: dict[str, catalog.Version | errors.MaasError] = {}
+
+    def request(self, line: lines.Line) -> Request | Answer:
+        """The request of a line, or an answer that refuses it."""
+        row = lines.read_row(line, self.job.batch.endpoint)
+        identity = lines.line_id(self.job.id, line.number)
+        try:
+            return self._check(line, row["custom_id"], identity, row.get("body"))
+        except errors.MaasError as error:
+            return Answer(lines.refused(identity, row["custom_id"], error))
+
+    def _check(self, line: lines.Line, custom_id: str, identity: UUID, body: Any) -> Request:
+        model, inputs, parameters = read_body(body)
+        version = self._version(model)
+        spec = spec_for(version.model.task)
+        clean = inference.check_inputs(self.job.tenant, spec, inputs)
+        return Request(line.number, custom_id, identity, version, clean, spec.check_parameters(parameters), isinstance(inputs, list))
+
+    def _version(self, reference: str) -> catalog.Version:
+        """The pinned version of a reference, looked up once a slice."""
+        if reference not in self.versions:
+            try:
+                pinned = self.job.batch.versions.get(reference)
+                self.versions[reference] = catalog.get_version(UUID(pinned)) if pinned else catalog.resolve(self.job.tenant, reference)
+            except errors.MaasError as error:
+                self.versions[reference] = error
+        found = self.versions[reference]
+        if isinstance(found, errors.MaasError):
+            raise found
+        return found
+
+
+def read_body(body: Any) -> tuple[str, Any, Any]:
+    """`model`, `inputs` and `parameters` of a prediction's body; BadRequest that names what does not fit."""
+    if not isinstance(body, dict):
+        code = "missing_field" if body is None else "invalid_type"
+        raise errors.BadRequest("'body' must be an object with 'model' and 'inputs'.", param="body", code=code)
+    for name in body:
+        if name not in BODY:
+            raise errors.BadRequest(f"Unknown field '{name[:100]}'. Known: {', '.join(BODY)}.", param=name[:100], code="unknown_field")
+    for name in ("model", "inputs"):
+        if body.get(name) is None:
+            raise errors.BadRequest(f"{name}: This field is required.", param=name, code="missing_field")
+    if not isinstance(body["model"], str):
+        raise errors.BadRequest("model: Must be a text.", param="model", code="invalid_type")
+    return body["model"], body["inputs"], body.get("parameters")
+
+
+# ---------- requests to answers ----------
+def _run(read: list[Request | Answer], job: Any) -> list[Answer]:
+    """Answer what can be asked, each version's requests as one batch, and keep the order of the lines."""
+    groups: dict[UUID, list[Request]] = defaultdict(list)
+    for item in read:
+        if isinstance(item, Request):
+            groups[item.version.id].append(item)
+    done: dict[int, Answer] = {}
+    for requests in groups.values():
+        done |= _run_group(requests, job)
+    return [item if isinstance(item, Answer) else done[item.number] for item in read]
+
+
+def _run_group(requests: list[Request], job: Any) -> dict[int, Answer]:
+    _, predictor = LOADED.get(requests[0].version.id)
+    waited_ms, begun = (time.time() - job.started_at.timestamp()) * 1000, time.monotonic()
+    results = iter(_predict(predictor, requests))
+    each_ms = (time.monotonic() - begun) * 1000 / max(sum(len(request.inputs) for request in requests), 1)
+    mine = {request.number: [next(results) for _ in request.inputs] for request in requests}
+    return {request.number: _answer(request, mine[request.number], waited_ms, each_ms * len(request.inputs)) for request in requests}
+
+
+def _predict(predictor: Any, requests: list[Request]) -> list[Any]:
+    """A prediction or an exception for every input. When a whole batch fails, its lines are tried one by one."""
+    inputs = [value for request in requests for value in request.inputs]
+    parameters = [request.parameters for request in requests for _ in request.inputs]
+    try:
+        return list(predictor.predict(inputs, parameters))
+    except Exception as error:
+        log.exception("a batch failed", inputs=len(inputs), lines=len(requests))
+        if len(requests) == 1:
+            return [error for _ in inputs]
+        return [result for request in requests for result in _predict(predictor, [request])]
+
+
+def _answer(request: Request, results: list[Any], queue_ms: float, compute_ms: float) -> Answer:
+    """The bytes of a line's answer, or of the error that it becomes."""
+    version = request.version
+    try:
+        outcome = outcome_of(version.rate, results, as_list=request.as_list)
+    except errors.MaasError as error:
+        return Answer(lines.refused(request.identity, request.custom_id, error))
+    body = render_prediction(
+        request.identity, model=version.model.name, version=version.number,
+        outputs=outcome.outputs if request.as_list else outcome.outputs[0],
+        units=outcome.units, unit=version.rate["unit"], queue_ms=queue_ms, compute_ms=compute_ms,
+    )  # fmt: skip
+    return Answer(lines.answered(request.identity, request.custom_id, 200, body), version, outcome.quantity, outcome.units)
+
+
+# ---------- answers to a part ----------
+def _write(claim: slices.Claim, answers: list[Answer]) -> slices.Result:
+    """Store the part, then say what is to be committed."""
+    output = b"".join(answer.raw for answer in answers if answer.version)
+    failed = b"".join(answer.raw for answer in answers if not answer.version)
+    parts.write_part(claim.job_id, claim.number, claim.fence, output, failed)
+    completed = sum(answer.version is not None for answer in answers)
+    return slices.Result(len(output), completed, len(answers) - completed, list(_usage(claim, answers)))
+
+
+def _usage(claim: slices.Claim, answers: list[Answer]) -> Iterable[usage.UsageLine]:
+    """One line of the ledger for each version, named after the slice: a slice that runs twice is counted once."""
+    versions = {answer.version.id: answer.version for answer in answers if answer.version}
+    for version in versions.values():
+        mine = [answer for answer in answers if answer.version and answer.version.id == version.id]
+        yield usage.UsageLine(
+            source=f"slice:{claim.job_id.hex}:{claim.number}:{version.id.hex}", kind="slice",
+            model=version.model.name, version=version.number, unit=version.rate["unit"],
+            quantity=sum(answer.quantity for answer in mine), units=sum(answer.units for answer in mine),
+            requests=len(mine), key_id=claim.key_id, job_id=claim.job_id,
+        )  # fmt: skip
