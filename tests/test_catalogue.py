@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from apps.dashboard import example
 from tests.conftest import EXPORTS, ROOT
 from workers.export import ensure_exported
 from workers.predict import Prediction, Predictor
@@ -102,6 +103,11 @@ def test_an_answer_late_in_a_long_text_is_found_with_its_place() -> None:
     assert context[found.output["start"] : found.output["end"]] == found.output["answer"]
     assert 0 <= found.output["score"] <= 1
     assert found.quantity > 1000
+
+
+def test_the_example_on_the_sign_up_page_is_what_the_model_answers() -> None:
+    found = predict("minilm-squad", [example.TEXTS["question-answering"]])[0].output
+    assert {**found, "score": pytest.approx(found["score"], abs=1e-3)} == example.ANSWER
 
 
 def test_several_answers_come_best_first() -> None:
