@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from django.conf import settings
 from apps.catalog import services as catalog
 from workers.export import ExportError
 from workers.predict import Predictor, prepare
+from workers.runtime import cache
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of loaded versions in one process
 PAUSE = 30.0  # seconds before a version that failed to load is tried again
@@ -22,16 +22,14 @@ PAUSE = 30.0  # seconds before a version that failed to load is tried again
 def fetch_folder(version: catalog.Version) -> Path:
     """The version's files in a local folder, complete or not at all; a cache that may be deleted at any time."""
     target = settings.MAAS_HOME / "cache" / "versions" / version.digest
-    if target.is_dir():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
+    return cache.made_once(target, lambda new: _copy(version, new))
+
+
+def _copy(version: catalog.Version, folder: Path) -> None:
     for filename in version.files:
-        with catalog.open_artifact(version, filename) as source, (new / filename).open("wb") as copy:
+        with catalog.open_artifact(version, filename) as source, (folder / filename).open("wb") as copy:
             shutil.copyfileobj(source, copy)
-    (new / "manifest.json").write_text(json.dumps(_manifest(version)))
-    _move(new, target)
-    return target
+    (folder / "manifest.json").write_text(json.dumps(_manifest(version)))
 
 
 def _manifest(version: catalog.Version) -> dict[str, object]:
@@ -40,16 +38,6 @@ def _manifest(version: catalog.Version) -> dict[str, object]:
         "name": version.model.name, "task": version.model.task, "recipe": version.recipe, "rate": version.rate,
         "files": {name: {"sha256": digest} for name, digest in version.files.items()},
     }  # fmt: skip
-
-
-def _move(new: Path, target: Path) -> None:
-    """Give the folder its name; another process may have been faster, and its copy is as good."""
-    try:
-        new.rename(target)
-    except OSError:
-        shutil.rmtree(new, ignore_errors=True)
-        if not target.is_dir():
-            raise
 
 
 def export_folder() -> Path:

@@ -4,7 +4,6 @@ import csv
 import io
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from django.http import HttpResponse
 from django.utils import timezone
@@ -81,15 +80,8 @@ def _moment(request: TenantRequest, name: str, default: datetime) -> datetime:
 
 def render_row(row: dict[str, Any]) -> dict[str, Any]:
     """A row of the report with identifiers as the API spells them."""
-    names = {"key_id": ("key", ids.KEY), "job_id": ("job", ids.BATCH), "key": ("key", ids.KEY), "job": ("job", ids.BATCH)}
-    return dict(_render_cell(name, value, names) for name, value in row.items())
-
-
-def _render_cell(name: str, value: Any, names: dict[str, tuple[str, str]]) -> tuple[str, Any]:
-    if name not in names:
-        return name, value
-    label, prefix = names[name]
-    return label, ids.encode(prefix, value) if isinstance(value, UUID) else None
+    prefixes = {"key": ids.KEY, "job": ids.BATCH}
+    return {name: ids.encode(prefixes[name], value) if name in prefixes and value else value for name, value in row.items()}
 
 
 def csv_response(data: list[dict[str, Any]], groups: list[str]) -> HttpResponse:
