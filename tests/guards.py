@@ -1,0 +1,277 @@
+"""Take each guard out of a copy of the code and see that its test fails: python -m tests.guards [NAME ...]
+
+A test that passes without its guard protects nothing. Each guard is one exact piece of text and what stands there when
+it is gone; a text that is no longer in its file is an error, so this list cannot go stale unseen.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTS = ("maas", "apps", "workers", "tests", "frontend", "models", "docs", "README.md", "pyproject.toml", "manage.py")
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What stands in `file`, what is there without the guard, and the tests of which at least one has to fail then."""
+
+    name: str
+    file: str
+    text: str
+    without: str
+    tests: str
+
+
+GUARDS = (
+    Guard(
+        "revocation",
+        "apps/accounts/keys.py",
+        'if key.status != "active":\n        raise errors.Unauthenticated',
+        "if False:\n        raise errors.Unauthenticated",
+        "tests/test_keys.py -k revoked",
+    ),
+    Guard(
+        "rotation: the old secret ends",
+        "apps/accounts/keys.py",
+        "if is_old and not key.rotating_until:",
+        "if False:",
+        "tests/test_key_limits.py -k grace",
+    ),
+    Guard(
+        "rotation: two secrets are valid",
+        "apps/accounts/keys.py",
+        "old_hash=key.hash, old_expires_at=until",
+        "old_expires_at=until",
+        "tests/test_key_limits.py -k grace",
+    ),
+    Guard("a key's addresses", "apps/accounts/keys.py", "    _check_address(key, address)\n", "", "tests/test_key_limits.py -k networks"),
+    Guard(
+        "a key's models",
+        "apps/catalog/services.py",
+        'if allowed and parts["name"] not in allowed:',
+        "if False:",
+        "tests/test_key_limits.py -k models",
+    ),
+    Guard(
+        "no key gives more than it has",
+        "apps/accounts/keys.py",
+        "\n    check_grant(tenant.id, wanted)\n    secret",
+        "\n    secret",
+        "tests/test_key_limits.py -k gives",
+    ),
+    Guard(
+        "idempotency under concurrency",
+        "apps/idempotency/api.py",
+        "        if key is None:",
+        "        if True:",
+        "tests/test_idempotency.py -k fifty",
+    ),
+    Guard(
+        "idempotency: the fence of an attempt",
+        "apps/idempotency/services.py",
+        "pk=claim.id, fence=claim.fence, status=None)\n        if not",
+        "pk=claim.id)\n        if not",
+        "tests/test_idempotency.py -k slow",
+    ),
+    Guard(
+        "idempotency: one transaction",
+        "apps/idempotency/api.py",
+        "        with as_tenant(claim.tenant_id):\n            response = post()",
+        "        if True:\n            response = post()",
+        "tests/test_idempotency.py -k undone",
+    ),
+    Guard(
+        "audit: an edited entry",
+        "apps/audit/verifying.py",
+        "if previous is not None and link(previous, row.seq, row.body) != row.hash:",
+        "if False:",
+        "tests/test_audit_tampering.py",
+    ),
+    Guard(
+        "audit: a deleted entry", "apps/audit/verifying.py", "elif row.seq != self.seq + 1:", "elif False:", "tests/test_audit_tampering.py"
+    ),
+    Guard(
+        "audit: the beginning is gone",
+        "apps/audit/verifying.py",
+        "if self.first and self.first.seq and not self.is_begun:",
+        "if False:",
+        "tests/test_audit_tampering.py",
+    ),
+    Guard(
+        "audit: cut off at the end",
+        "apps/audit/verifying.py",
+        "elif row.head_seq > self.seq:",
+        "elif False:",
+        "tests/test_audit_tampering.py",
+    ),
+    Guard(
+        "audit: cut off with its head, told by an anchor",
+        "apps/audit/verifying.py",
+        "if last and last.seq > self.seq:",
+        "if False:",
+        "tests/test_audit_tampering.py",
+    ),
+    Guard(
+        "audit: rewritten as a whole, told by an anchor",
+        "apps/audit/verifying.py",
+        "            self.is_rewritten = True\n            yield (",
+        "            self.is_rewritten = True\n            str(",
+        "tests/test_audit_tampering.py",
+    ),
+    Guard(
+        "audit: the chain is made by the database",
+        "apps/audit/migrations/0001_initial.py",
+        "int8send(chain.seq + 1)",
+        "int8send(chain.seq)",
+        "tests/test_audit_chain.py",
+    ),
+    Guard(
+        "webhooks: private addresses, at creation and at delivery",
+        "maas/destinations.py",
+        '        _check_address(ipaddress.ip_address(text.partition("%")[0]), scheme, port)\n',
+        "        pass\n",
+        "tests/test_outgoing.py -k private",
+    ),
+    Guard(
+        "webhooks: rebinding, checked at delivery",
+        "maas/outgoing.py",
+        "        destination = check_url(url, resolve=resolve)",
+        "        destination = Destination('https', 'x', 443, '/', tuple(resolve('x', 443)))",
+        "tests/test_outgoing.py -k turns_private",
+    ),
+    Guard(
+        "webhooks: rebinding, no second look-up",
+        "maas/outgoing.py",
+        "return _connect(self.pinned, self.port, self.deadline)",
+        "return socket.create_connection((self.host, self.port), 5)",
+        "tests/test_outgoing.py -k look",
+    ),
+    Guard(
+        "webhooks: redirects",
+        "apps/webhooks/delivering.py",
+        "if 200 <= answer.status < 300:",
+        "if 200 <= answer.status < 400:",
+        "tests/test_webhooks.py -k 2xx",
+    ),
+    Guard(
+        "webhooks: a captured request grows old",
+        "apps/webhooks/delivering.py",
+        "timestamp=int(time.time())",
+        "timestamp=int(message.created_at.timestamp())",
+        "tests/test_webhooks.py -k replay",
+    ),
+    Guard(
+        "webhooks: a repeat keeps its id",
+        "apps/webhooks/delivering.py",
+        "message_id=ids.encode(ids.EVENT, message.id)",
+        "message_id=ids.encode(ids.EVENT, ids.uuid7())",
+        "tests/test_webhooks.py -k replay",
+    ),
+    Guard(
+        "webhooks: two secrets sign during a rotation",
+        "apps/webhooks/signing.py",
+        "for secret in secrets]",
+        "for secret in secrets[:1]]",
+        "tests/test_webhooks.py -k rotation",
+    ),
+    Guard(
+        "webhooks: the outbox is part of the transaction",
+        "apps/webhooks/apps.py",
+        "subscribe(Event, record)",
+        "subscribe(Event, print)",
+        "tests/test_webhooks.py -k arrives",
+    ),
+    Guard(
+        "an invitation works once",
+        "apps/accounts/invitations.py",
+        "hash=found.hash, accepted_at=None, withdrawn_at=None",
+        "hash=found.hash",
+        "tests/test_team.py -k race",
+    ),
+    Guard(
+        "an invitation is for one person",
+        "apps/accounts/invitations.py",
+        "if user.email.lower() != found.email:",
+        "if False:",
+        "tests/test_team.py -k another",
+    ),
+    Guard(
+        "roles in the services",
+        "maas/actors.py",
+        '    if actor.kind == "system" or (',
+        "    return\n    if (",
+        "tests/test_team.py -k role",
+    ),
+    Guard(
+        "row-level security",
+        "maas/rls.py",
+        "ALTER TABLE {table} FORCE ROW LEVEL SECURITY;",
+        "",
+        "tests/test_isolation.py -k forces",
+    ),
+    Guard(
+        "the services' filters",
+        "apps/files/services.py",
+        "tenant=tenant, stored_at__isnull",
+        "stored_at__isnull",
+        "tests/test_isolation_routes.py -k alone",
+    ),
+)
+
+
+def main(names: list[str]) -> int:
+    """Run all, or those whose name holds one of the words; the number of guards whose loss no test tells."""
+    chosen = [guard for guard in GUARDS if not names or any(name in guard.name for name in names)]
+    useless = [guard.name for guard in chosen if not _is_caught(guard)]
+    print(f"{len(chosen) - len(useless)} of {len(chosen)} guards are told by a test when they are taken out.")
+    return len(useless)
+
+
+def _is_caught(guard: Guard) -> bool:
+    """Whether a test fails without the guard, and passes with it."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        _copy(copy)
+        before = _run(copy, guard.tests)
+        _take_out(copy / guard.file, guard)
+        after = _run(copy, guard.tests)
+    good = before == 0 and after == 1  # pytest: all passed, some failed
+    seconds = time.monotonic() - began
+    print(f"{'caught    ' if good else 'NOT CAUGHT'} {guard.name} (with it {before}, without it {after}; {seconds:.0f} s)", flush=True)
+    return good
+
+
+def _copy(copy: Path) -> None:
+    for part in PARTS:
+        source = ROOT / part
+        if part == "models":
+            (copy / part).symlink_to(source)
+        elif source.is_dir():
+            shutil.copytree(source, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, copy / part)
+
+
+def _take_out(file: Path, guard: Guard) -> None:
+    text = file.read_text()
+    if guard.text not in text:
+        raise SystemExit(f"{guard.name}: {guard.file} no longer holds {guard.text!r}; bring tests/guards.py up to date.")
+    file.write_text(text.replace(guard.text, guard.without))
+
+
+def _run(copy: Path, tests: str) -> int:
+    """pytest's exit status: 0 all passed, 1 some failed, more when it could not run."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", *tests.split()]
+    env = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(command, cwd=copy, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
