@@ -1,6 +1,7 @@
 """The ground that every REST endpoint stands on: authentication by scope, strict bodies, one error shape, lists."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, ClassVar, NoReturn
 from uuid import UUID
 
@@ -23,12 +24,13 @@ class TenantRequest(Request):
 
     tenant: Any
     key: Any
+    claim: Any = None  # see apps.idempotency.api
 
 
 class MaasView(APIView):
     """A REST endpoint. `required_scope` is what a key needs; `request.tenant` and `request.key` say who calls."""
 
-    required_scope: ClassVar[str]
+    required_scope: ClassVar[str] = ""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
@@ -51,12 +53,12 @@ class StrictSerializer(serializers.Serializer):
         return super().to_internal_value(data)
 
 
-def read_body(serializer: type[serializers.Serializer], request: Request) -> dict[str, Any]:
-    """The validated body of a request.
+def read_body(serializer: type[serializers.Serializer], request: Request, *, partial: bool = False) -> dict[str, Any]:
+    """The validated body of a request; with `partial` every field may be missing.
 
     Raises BadRequest with the first field that does not fit.
     """
-    bound = serializer(data=request.data)
+    bound = serializer(data=request.data, partial=partial)
     bound.is_valid(raise_exception=True)
     return bound.validated_data  # type: ignore[no-any-return]
 
@@ -107,6 +109,11 @@ def list_of(row: type[serializers.Serializer]) -> serializers.Serializer:
         "has_more": serializers.BooleanField(),
     }
     return inline_serializer(row.__name__.replace("Output", "List"), fields)  # type: ignore[arg-type]
+
+
+def seconds(moment: datetime | None) -> int | None:
+    """Unix seconds."""
+    return int(moment.timestamp()) if moment else None
 
 
 def require_id(prefix: str, text: str, kind: str) -> UUID:

@@ -11,7 +11,7 @@ from django.conf import settings  # needs the line above
 
 app = Celery("maas", broker=settings.REDIS_URL, include=["workers.tasks"])
 app.conf.update(
-    task_queues=[Queue("default"), Queue("batch"), Queue("train")],
+    task_queues=[Queue("default"), Queue("webhooks"), Queue("batch"), Queue("train")],
     task_default_queue="default",
     task_ignore_result=True,
     task_acks_late=True,
@@ -26,6 +26,10 @@ app.conf.update(
     timezone="UTC",
     beat_schedule={
         "sweep": {"task": "workers.tasks.sweep", "schedule": 5.0, "options": {"queue": "default", "expires": 5}},
+        "sweep-webhooks": {"task": "workers.tasks.sweep_webhooks", "schedule": 5.0, "options": {"queue": "default", "expires": 5}},
         "roll-up-usage": {"task": "workers.tasks.roll_up_usage", "schedule": 15.0, "options": {"queue": "default", "expires": 15}},
+        "forget-sessions": {"task": "workers.tasks.forget_sessions", "schedule": 86400.0, "options": {"queue": "default"}},
+        "anchor-audit": {"task": "workers.tasks.anchor_audit", "schedule": 3600.0, "options": {"queue": "default", "expires": 3600}},
+        "prune-audit": {"task": "workers.tasks.prune_audit", "schedule": 86400.0, "options": {"queue": "default", "expires": 86400}},
     },
 )

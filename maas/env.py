@@ -1,5 +1,6 @@
 """Typed readers of the environment. A value that cannot be read stops the process with a sentence that names it."""
 
+import ipaddress
 import os
 from urllib.parse import unquote, urlsplit
 
@@ -32,9 +33,36 @@ def flag(name: str, default: bool = False) -> bool:
     raise ImproperlyConfigured(f"{name} must be true or false, not {value!r}.")
 
 
+def choice(name: str, default: str, *choices: str) -> str:
+    """The variable as one of a few words."""
+    value = os.environ.get(name, default)
+    if value not in choices:
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
+    return value
+
+
 def words(name: str, default: str = "") -> list[str]:
     """The variable as a list, separated by commas."""
     return [word.strip() for word in os.environ.get(name, default).split(",") if word.strip()]
+
+
+def numbers(name: str, default: str) -> list[int]:
+    """The variable as whole numbers, separated by commas."""
+    found = words(name, default)
+    if not all(word.isdecimal() for word in found):
+        raise ImproperlyConfigured(f"{name} must be whole numbers with commas between them, not {os.environ[name]!r}.")
+    return [int(word) for word in found]
+
+
+def networks(name: str) -> list[str]:
+    """The variable as IP addresses and networks such as 10.0.0.0/8, separated by commas."""
+    found = words(name)
+    for word in found:
+        try:
+            ipaddress.ip_network(word)
+        except ValueError:
+            raise ImproperlyConfigured(f"{name} must be IP networks such as 10.1.0.0/16 with commas between them, not {word!r}.") from None
+    return found
 
 
 def database(name: str) -> dict[str, str]:

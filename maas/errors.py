@@ -7,6 +7,7 @@ MaasError
 ├── Forbidden           403  the key or the member may not do this
 ├── NotFound            404  no such thing, or another tenant's
 ├── MethodNotAllowed    405
+├── Conflict            409  an equal call still runs: try again after `retry_after` seconds
 ├── TooLarge            413
 ├── Unsupported         415
 ├── Unprocessable       422
@@ -68,6 +69,11 @@ class NotFound(MaasError):
 
 class MethodNotAllowed(MaasError):
     status, type, code = 405, "invalid_request_error", "method_not_allowed"
+
+
+class Conflict(MaasError):
+    status, type, code = 409, "invalid_request_error", "conflict"
+    retry_after = 1
 
 
 class TooLarge(MaasError):

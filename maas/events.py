@@ -7,19 +7,39 @@ they write commits or rolls back with the fact itself.
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.db import connection
 
+from maas import ids
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened to a tenant. `name` is what webhooks call it."""
+    """Something that happened to a tenant.
+
+    `name` is what the audit log and webhooks call it, `target` the thing it happened to as the API spells its id, `label`
+    what people call that thing. `before` and `after` hold what changed, as JSON, never a secret. `result` is `ok` or `refused`.
+    """
 
     tenant_id: UUID
-    name = "event"
+    label: str = ""
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+    name: ClassVar[str] = "event"
+    result: ClassVar[str] = "ok"
+
+    @property
+    def target(self) -> str:
+        return f"org_{self.tenant_id.hex}"
+
+    def data(self) -> dict[str, Any]:
+        """What a webhook carries of it."""
+        return {"id": self.target}
 
 
+# ---------- organisations and their people ----------
 @dataclass(frozen=True, kw_only=True)
 class TenantCreated(Event):
     user_id: int
@@ -27,53 +47,214 @@ class TenantCreated(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeyCreated(Event):
+class TenantChanged(Event):
+    name = "tenant.changed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserEvent(Event):
+    """About a person in the organisation: `label` is their e-mail address."""
+
+    user_id: int
+
+    @property
+    def target(self) -> str:
+        return f"user_{self.user_id}"
+
+
+class MemberAdded(UserEvent):
+    name = "member.added"
+
+
+class MemberChanged(UserEvent):
+    name = "member.role_changed"
+
+
+class MemberRemoved(UserEvent):
+    name = "member.removed"
+
+
+class OwnershipTransferred(UserEvent):
+    name = "tenant.ownership_transferred"
+
+
+class SignedIn(UserEvent):
+    name = "user.signed_in"
+
+
+class SignInRefused(UserEvent):
+    name = "user.sign_in_refused"
+    result = "refused"
+
+
+class UserLockedOut(UserEvent):
+    name = "user.locked_out"
+    result = "refused"
+
+
+class SecurityChanged(UserEvent):
+    """A password, an e-mail address or a second factor changed; `after["what"]` says which."""
+
+    name = "user.security_changed"
+
+
+class SessionEnded(UserEvent):
+    name = "user.session_ended"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvitationEvent(Event):
+    """`label` is the address that was invited."""
+
+    invitation_id: UUID
+
+    @property
+    def target(self) -> str:
+        return ids.encode(ids.INVITATION, self.invitation_id)
+
+
+class InvitationCreated(InvitationEvent):
+    name = "invitation.created"
+
+
+class InvitationAccepted(InvitationEvent):
+    name = "invitation.accepted"
+
+
+class InvitationWithdrawn(InvitationEvent):
+    name = "invitation.withdrawn"
+
+
+# ---------- keys ----------
+@dataclass(frozen=True, kw_only=True)
+class KeyEvent(Event):
     key_id: UUID
+
+    @property
+    def target(self) -> str:
+        return ids.encode(ids.KEY, self.key_id)
+
+
+class KeyCreated(KeyEvent):
     name = "key.created"
 
 
-@dataclass(frozen=True, kw_only=True)
-class KeyRevoked(Event):
-    key_id: UUID
+class KeyChanged(KeyEvent):
+    name = "key.changed"
+
+
+class KeyRotated(KeyEvent):
+    name = "key.rotated"
+
+
+class KeyRevoked(KeyEvent):
+    """`after["reason"]` is revoked or leaked."""
+
     name = "key.revoked"
 
 
+# ---------- webhooks and audit ----------
 @dataclass(frozen=True, kw_only=True)
-class FileDeleted(Event):
+class EndpointEvent(Event):
+    endpoint_id: UUID
+
+    @property
+    def target(self) -> str:
+        return ids.encode(ids.WEBHOOK, self.endpoint_id)
+
+
+class EndpointCreated(EndpointEvent):
+    name = "webhook.created"
+
+
+class EndpointChanged(EndpointEvent):
+    name = "webhook.changed"
+
+
+class EndpointDeleted(EndpointEvent):
+    name = "webhook.deleted"
+
+
+class EndpointDisabled(EndpointEvent):
+    """Switched off because it failed for days."""
+
+    name = "webhook.disabled"
+
+
+class SecretRotated(EndpointEvent):
+    name = "webhook.secret_rotated"
+
+
+class DeliveryReplayed(EndpointEvent):
+    """`after["delivery"]` is sent once more."""
+
+    name = "webhook.replayed"
+
+
+class AuditExported(Event):
+    name = "audit.exported"
+
+
+class AuditPruned(Event):
+    """Entries older than the plan keeps are gone; `after` says up to which one, and its hash."""
+
+    name = "audit.pruned"
+
+
+# ---------- files and jobs ----------
+@dataclass(frozen=True, kw_only=True)
+class FileEvent(Event):
+    file_id: UUID
+
+    @property
+    def target(self) -> str:
+        return ids.encode(ids.FILE, self.file_id)
+
+
+class FileCreated(FileEvent):
+    name = "file.created"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileDeleted(FileEvent):
     """A file is gone for its tenant; `reason` is deleted or expired."""
 
-    file_id: UUID
     reason: str
     name = "file.deleted"
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchCreated(Event):
+class BatchEvent(Event):
     job_id: UUID
+
+    @property
+    def target(self) -> str:
+        return ids.encode(ids.BATCH, self.job_id)
+
+
+class BatchCreated(BatchEvent):
     name = "batch.created"
 
 
-@dataclass(frozen=True, kw_only=True)
-class BatchCompleted(Event):
-    job_id: UUID
+class BatchCancelling(BatchEvent):
+    """Somebody asked for the end; `batch.cancelled` follows once it is reached."""
+
+    name = "batch.cancelling"
+
+
+class BatchCompleted(BatchEvent):
     name = "batch.completed"
 
 
-@dataclass(frozen=True, kw_only=True)
-class BatchFailed(Event):
-    job_id: UUID
+class BatchFailed(BatchEvent):
     name = "batch.failed"
 
 
-@dataclass(frozen=True, kw_only=True)
-class BatchCancelled(Event):
-    job_id: UUID
+class BatchCancelled(BatchEvent):
     name = "batch.cancelled"
 
 
-@dataclass(frozen=True, kw_only=True)
-class BatchExpired(Event):
-    job_id: UUID
+class BatchExpired(BatchEvent):
     name = "batch.expired"
 
 

@@ -1,6 +1,9 @@
 """The web server: a few processes that share the loaded application, and threads that wait for models."""
 
 import os
+from typing import Any
+
+from maas.logs import Discreet
 
 bind = os.environ.get("MAAS_BIND", "127.0.0.1:8000")
 workers = int(os.environ.get("MAAS_WEB_PROCESSES", "2"))
@@ -16,3 +19,10 @@ max_requests = 20_000  # a slow leak ends with its process
 max_requests_jitter = 2_000
 errorlog = "-"
 accesslog = "-" if os.environ.get("MAAS_ACCESS_LOG") else None
+
+
+def post_worker_init(worker: Any) -> None:
+    """Addresses may hold secrets, such as the link of an invitation."""
+    for log in (worker.log.access_log, worker.log.error_log):
+        for handler in log.handlers:
+            handler.setFormatter(Discreet(handler.formatter))

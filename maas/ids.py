@@ -5,6 +5,7 @@ import time
 import uuid
 
 FILE, BATCH, PREDICTION, KEY, REQUEST = "file-", "batch_", "pred_", "key_", "req_"
+WEBHOOK, EVENT, DELIVERY, AUDIT, INVITATION = "whk_", "evt_", "dlv_", "aud_", "inv_"
 
 
 def uuid7() -> uuid.UUID:

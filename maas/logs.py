@@ -4,6 +4,19 @@ import logging
 
 import structlog
 
+from maas.redaction import hide_secrets
+
+
+class Discreet(logging.Formatter):
+    """Whatever is said, tracebacks included, is said without secrets."""
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hide_secrets(self._inner.format(record))
+
 
 def configure(*, json: bool, level: str) -> None:
     """Send the standard library's loggers and structlog's through one renderer to standard error."""
@@ -26,7 +39,7 @@ def configure(*, json: bool, level: str) -> None:
         else [structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
     )
     stream = logging.StreamHandler()
-    stream.setFormatter(formatter)
+    stream.setFormatter(Discreet(formatter))
     logging.basicConfig(handlers=[stream], level=level, force=True)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],  # type: ignore[list-item]

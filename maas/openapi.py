@@ -20,6 +20,13 @@ ERROR = {
     },
 }
 
+IDEMPOTENCY_KEY = {
+    "in": "header",
+    "name": "Idempotency-Key",
+    "schema": {"type": "string", "maxLength": 255},
+    "description": "Send the same key with a repeat: it gets the first answer for 24 hours, and nothing is made twice.",
+}
+
 
 def only_rest(endpoints: list[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:
     """Keep the endpoints under /v1."""
@@ -33,4 +40,13 @@ def with_errors(result: dict[str, Any], generator: Any, request: Any, public: bo
     for operations in result["paths"].values():
         for operation in operations.values():
             operation["responses"]["default"] = answer
+    return result
+
+
+def with_idempotency(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
+    """Name the header on every operation that honours it."""
+    for path, _regex, method, callback in generator.endpoints:
+        view = getattr(callback, "cls", None)
+        if getattr(getattr(view, method.lower(), None), "is_idempotent", False):
+            result["paths"][path][method.lower()].setdefault("parameters", []).append(IDEMPOTENCY_KEY)
     return result

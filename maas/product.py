@@ -29,12 +29,15 @@ def environment(home: Path, *, host: str, port: int, stores: Mapping[str, str]) 
 def programs(home: Path, variables: Mapping[str, str]) -> list[Program]:
     """Web and the online server before the workers, which give way to both."""
     alone = ["--without-gossip", "--without-mingle"]  # workers have nothing to tell each other
-    batch = [*CELERY, "worker", "-Q", "batch,default", "-P", "solo", "-n", "batch@%h", *alone, "-l", "WARNING"]
+    batch = [*CELERY, "worker", "-Q", "batch", "-P", "solo", "-n", "batch@%h", *alone, "-l", "WARNING"]
+    # Waits for receivers and databases, not for models: threads, and a process that never loads one.
+    light = [*CELERY, "worker", "-Q", "default,webhooks", "-P", "threads", "-c", "12", "-n", "light@%h", *alone, "-l", "WARNING"]
     beat = [*CELERY, "beat", "-s", str(home / "run" / "beat"), "--pidfile", "", "-l", "WARNING"]
     return [
         Program("web", [sys.executable, "-m", "gunicorn", "maas.wsgi", "-c", "maas/gunicorn.py"], home, variables, ROOT),
         Program("online", [sys.executable, "-m", "workers.online"], home, variables, ROOT),
         Program("batch", batch, home, variables, ROOT, niceness=10),
+        Program("light", light, home, variables, ROOT, niceness=5),
         Program("beat", beat, home, variables, ROOT, niceness=5),
     ]
 

@@ -1,8 +1,11 @@
 """Every setting of every process, read from the environment once. The README lists them all."""
 
+import logging
 import os
 import secrets
+from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from csp.constants import NONE, SELF
 from django.utils.translation import gettext_lazy as _
@@ -17,6 +20,8 @@ MAAS_URL = env.text("MAAS_URL", "http://127.0.0.1:8000").rstrip("/")
 # ---------- security ----------
 DEBUG = env.flag("MAAS_DEBUG")
 SECRET_KEY = env.text("MAAS_SECRET_KEY", secrets.token_urlsafe(48) if DEBUG or "DATABASE_URL" not in os.environ else None)
+# Seal stored secrets: the first seals, all of them open (docs/operations.md, "Rotating keys").
+MAAS_SEALING_KEYS = env.words("MAAS_SEALING_KEYS") or [SECRET_KEY]
 ALLOWED_HOSTS = env.words("MAAS_ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]")
 CSRF_TRUSTED_ORIGINS = env.words("MAAS_TRUSTED_ORIGINS")
 SECURE = MAAS_URL.startswith("https://")
@@ -25,6 +30,8 @@ SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.flag("MAAS_BEHIND_PROXY") else None
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+MAAS_OIDC_URL = env.text("MAAS_OIDC_URL", "").rstrip("/")  # the issuer
+MAAS_OIDC_ORIGIN = ["{0.scheme}://{0.netloc}".format(urlsplit(MAAS_OIDC_URL))] if MAAS_OIDC_URL else []
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
@@ -33,7 +40,7 @@ CONTENT_SECURITY_POLICY = {
         "img-src": [SELF, "data:", "blob:"],
         "connect-src": [SELF],
         "font-src": [SELF],
-        "form-action": [SELF],
+        "form-action": [SELF, *MAAS_OIDC_ORIGIN],
         "base-uri": [NONE],
         "frame-ancestors": [NONE],
     }
@@ -42,10 +49,12 @@ CONTENT_SECURITY_POLICY = {
 # ---------- parts ----------
 INSTALLED_APPS = [
     "maas",
-    "apps.accounts", "apps.usage", "apps.catalog", "apps.files", "apps.inference", "apps.jobs", "apps.dashboard",
+    "apps.idempotency", "apps.accounts", "apps.audit", "apps.webhooks",
+    "apps.usage", "apps.catalog", "apps.files", "apps.inference", "apps.jobs", "apps.dashboard",
     "django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions", "django.contrib.messages",
     "django.contrib.staticfiles", "django.contrib.humanize",
-    "allauth", "allauth.account",
+    "allauth", "allauth.account", "allauth.mfa", "allauth.usersessions",
+    "allauth.socialaccount", "allauth.socialaccount.providers.openid_connect", "axes",
     "rest_framework", "drf_spectacular", "drf_spectacular_sidecar",
     "django_htmx", "csp",
 ]  # fmt: skip
@@ -63,7 +72,9 @@ MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "apps.accounts.sessions.NoteSessions",
     "apps.accounts.middleware.CurrentTenant",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "maas.urls"
 WSGI_APPLICATION = "maas.wsgi.application"
@@ -98,15 +109,18 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = env.text("REDIS_URL", "redis://127.0.0.1:6379/0")
 STORAGES = {
     "default": {"BACKEND": "maas.storage.FolderStorage", "OPTIONS": {"location": str(MAAS_HOME / "storage")}},
+    # Signed ends of the audit log's chains: best on another disk or machine (docs/audit.md).
+    "anchors": {"BACKEND": "maas.storage.FolderStorage", "OPTIONS": {"location": env.text("MAAS_ANCHORS", str(MAAS_HOME / "anchors"))}},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
+CACHES = {"default": {"BACKEND": "maas.cache.OpenCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "maas"}}
 FILE_UPLOAD_TEMP_DIR = None
 DATA_UPLOAD_MAX_MEMORY_SIZE = 32 * 2**20  # bytes of a JSON body: 128 pictures as base64
 FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
 
 # ---------- accounts ----------
 AUTH_USER_MODEL = "accounts.User"
-AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "allauth.account.auth_backends.AuthenticationBackend"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.ScryptPasswordHasher", "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}", "OPTIONS": options}
@@ -122,16 +136,71 @@ ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
 ACCOUNT_SIGNUP_FORM_CLASS = "apps.accounts.forms.OrganisationForm"
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_UNIQUE_EMAIL = True
-ACCOUNT_EMAIL_VERIFICATION = "optional"
+# Without a mail server the confirmation lands in a file, which a newcomer should not have to look for.
+ACCOUNT_EMAIL_VERIFICATION = env.choice(
+    "MAAS_EMAIL_VERIFICATION", "mandatory" if env.text("MAAS_EMAIL_HOST", "") else "optional", "mandatory", "optional"
+)
+ACCOUNT_LOGIN_ON_EMAIL_CONFIRMATION = True
+ACCOUNT_EMAIL_NOTIFICATIONS = True
+ACCOUNT_REAUTHENTICATION_REQUIRED = True
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = True
-# The account page also counts failed sign-ins by address and e-mail in the shared cache.
-ACCOUNT_RATE_LIMITS = {} if env.flag("MAAS_NO_LOGIN_LIMITS") else {"login_failed": "10/m/ip,5/5m/key", "signup": "20/m/ip"}
+LOGIN_LIMITS = not env.flag("MAAS_NO_LOGIN_LIMITS")
+# Failed sign-ins are axes' matter; these slow down everything else that one could flood, in the shared cache.
+ACCOUNT_RATE_LIMITS = {"login_failed": None} if LOGIN_LIMITS else False
+MFA_RATE_LIMITS: dict[str, str] | bool = {} if LOGIN_LIMITS else False
 MAAS_SIGNUP_OPEN = env.flag("MAAS_SIGNUP_OPEN", True)
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "overview"
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
+MFA_ADAPTER = "apps.accounts.passkeys.MfaAdapter"
+MFA_FORMS = {name: f"apps.accounts.sign_in_forms.{name.title()}Form" for name in ("authenticate", "reauthenticate")}
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_TOTP_TOLERANCE = 1  # the code before and after the current one fit too: clocks differ, and typing takes time
+USERSESSIONS_ADAPTER = "apps.accounts.sessions.SessionsAdapter"
+USERSESSIONS_TRACK_ACTIVITY = True  # by our own middleware, which writes once a minute
+
+# ---------- lock-out ----------
+AXES_ENABLED = LOGIN_LIMITS
+AXES_FAILURE_LIMIT = env.number("MAAS_LOCKOUT_FAILURES", 10, least=1)
+AXES_COOLOFF_TIME = timedelta(minutes=env.number("MAAS_LOCKOUT_MINUTES", 15, least=1))
+AXES_LOCKOUT_PARAMETERS = "apps.accounts.lockout.counted_by"
+AXES_USERNAME_CALLABLE = "apps.accounts.lockout.counted_name"
+AXES_CLIENT_IP_CALLABLE = "apps.accounts.lockout.address"
+AXES_LOCKOUT_CALLABLE = "apps.accounts.lockout.answer"
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_DISABLE_ACCESS_LOG = True  # the audit log has it
+AXES_VERBOSE = False
+AXES_SENSITIVE_PARAMETERS = [
+    "username", "ip_address", "login", "email", "code", "credential", "oldpassword", "password1", "password2", "next",
+    "csrfmiddlewaretoken",
+]  # fmt: skip
+
+# ---------- OpenID Connect ----------
+MAAS_OIDC_NAME = env.text("MAAS_OIDC_NAME", "OpenID Connect")  # on the button
+SOCIALACCOUNT_ADAPTER = "apps.accounts.oidc.OidcAdapter"
+SOCIALACCOUNT_STORE_TOKENS = False
+SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = True
+SOCIALACCOUNT_PROVIDERS = {
+    "openid_connect": {
+        "OAUTH_PKCE_ENABLED": True,
+        "APPS": [
+            {
+                "provider_id": "oidc",
+                "name": MAAS_OIDC_NAME,
+                "client_id": env.text("MAAS_OIDC_CLIENT_ID", None if MAAS_OIDC_URL else ""),
+                "secret": env.text("MAAS_OIDC_CLIENT_SECRET", None if MAAS_OIDC_URL else ""),
+                "settings": {"server_url": MAAS_OIDC_URL},
+            }
+        ]
+        if MAAS_OIDC_URL
+        else [],
+    }
+}
 
 # ---------- mail ----------
 EMAIL_HOST = env.text("MAAS_EMAIL_HOST", "")
@@ -140,6 +209,7 @@ EMAIL_FILE_PATH = str(MAAS_HOME / "mail")
 EMAIL_PORT = env.number("MAAS_EMAIL_PORT", 587)
 EMAIL_HOST_USER = env.text("MAAS_EMAIL_USER", "")
 EMAIL_HOST_PASSWORD = env.text("MAAS_EMAIL_PASSWORD", "")
+EMAIL_TIMEOUT = 10  # seconds
 EMAIL_USE_TLS = env.flag("MAAS_EMAIL_TLS", bool(EMAIL_HOST))
 DEFAULT_FROM_EMAIL = env.text("MAAS_EMAIL_FROM", "maas <maas@localhost>")
 
@@ -147,6 +217,11 @@ DEFAULT_FROM_EMAIL = env.text("MAAS_EMAIL_FROM", "maas <maas@localhost>")
 MAAS_QUEUE_LIMIT = env.number("MAAS_QUEUE_LIMIT", 1024, least=1)  # inputs waiting for one version, over all tenants
 MAAS_BATCH_LIMIT = env.number("MAAS_BATCH_LIMIT", 32, least=1)  # inputs that the online server runs at once
 MAAS_FILE_LIMIT = env.number("MAAS_FILE_LIMIT", 200 * 2**20, least=1)  # bytes of an uploaded file
+
+# ---------- webhooks ----------
+# Seconds from each failed attempt to the next: together about 28 h.
+MAAS_WEBHOOK_RETRIES = env.numbers("MAAS_WEBHOOK_RETRIES", "5,300,1800,7200,18000,36000,36000")
+MAAS_WEBHOOK_ALLOW = env.networks("MAAS_WEBHOOK_ALLOW")  # that may be called although they are not public
 
 # ---------- devices ----------
 MAAS_DEVICE = env.text("MAAS_DEVICE", "cpu")
@@ -179,7 +254,7 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/v1",
     "PREPROCESSING_HOOKS": ["maas.openapi.only_rest"],
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "maas.openapi.with_errors"],
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "maas.openapi.with_errors", "maas.openapi.with_idempotency"],
 }
 
 # ---------- language, time, files ----------
@@ -195,3 +270,4 @@ WHITENOISE_AUTOREFRESH = DEBUG
 
 LOGGING_CONFIG = None
 logs.configure(json=env.flag("MAAS_JSON_LOGS"), level=env.text("MAAS_LOG_LEVEL", "INFO"))
+logging.getLogger("axes").setLevel("WARNING")  # it reports every step of every sign-in

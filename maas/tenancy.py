@@ -23,7 +23,12 @@ class SystemUse(StrEnum):
     ROLL_UP_USAGE = "daily figures of all tenants"
     CLAIM_SLICES = "workers take slices of all tenants in turn"
     SWEEP = "expired leases, jobs and files of all tenants"
+    RESEAL = "stored secrets of all tenants move to a new key"
     READ_VERSION = "workers load a version by its id"
+    VERIFY_AUDIT = "the chains of all tenants are recomputed"
+    ANCHOR_AUDIT = "every chain that grew is anchored"
+    PRUNE_AUDIT = "entries that no plan keeps are removed"
+    DELIVER_WEBHOOKS = "workers call the endpoints of all tenants in turn"
 
 
 class TenantOwned(models.Model):

@@ -100,7 +100,7 @@ def _start(supervisor: Supervisor, home: Path, options: argparse.Namespace) -> t
     variables = product.environment(home, host=HOST, port=port, stores=_start_stores(supervisor, home))
     url = f"http://{HOST}:{port}"
     _set_up(supervisor, home, variables, lasting_url=f"http://{HOST}:{options.port or PORT}" if options.check else url)
-    with step("Starting web, online server, batch worker and beat") as it:
+    with step("Starting web, online server, workers and beat") as it:
         for program in product.programs(home, variables):
             supervisor.run(program)
         supervisor.wait(lambda: product.is_ready(url), it, limit=120, detail=lambda: _last_line(home, "online"))

@@ -13,10 +13,12 @@ urlpatterns = [
     path("", include("apps.accounts.urls")),
     path("", include("apps.catalog.urls")),
     path("", include("apps.files.urls")),
+    path("", include("apps.audit.urls")),
+    path("", include("apps.webhooks.urls")),
     path("", include("apps.usage.urls")),
     path("", include("apps.inference.urls")),
     path("", include("apps.jobs.urls")),
-    path("accounts/", include("allauth.account.urls")),
+    path("accounts/", include("apps.accounts.sign_in_urls")),
     path("", include("apps.dashboard.urls")),
 ]
 handler404 = missing.page_not_found

@@ -1,8 +1,11 @@
 """One of everything that a tenant can own, by the name of the route argument that leads to it."""
 
+from apps.accounts import invitations
 from apps.catalog.shipping import load_folder
 from apps.files import services as files
 from apps.jobs import services as jobs
+from apps.webhooks import deliveries
+from apps.webhooks import services as webhooks
 from maas import ids
 from tests.cast import Cast
 from tests.conftest import ROOT
@@ -22,12 +25,21 @@ def belongings(cast: Cast) -> dict[str, str]:
         metadata={},
         key=cast.key.row,
     )
+    hook = {"url": "https://hooks.invalid/", "events": ["*"], "resolve": lambda _host, _port: ["1.1.1.1"]}
+    endpoint, _secret = webhooks.create_endpoint(cast.tenant, **hook)
+    delivery = deliveries.send_test(cast.tenant, endpoint.id)
+    invitation = invitations.invite(cast.tenant, email="invited@example.org", role="viewer")
     batch_id = ids.encode(ids.BATCH, batch.id)
     return {
         "key_id": ids.encode(ids.KEY, cast.key.row.id),
         "file_id": ids.encode(ids.FILE, file.id),
         "batch_id": batch_id,
         "job_id": batch_id,
+        "webhook_id": ids.encode(ids.WEBHOOK, endpoint.id),
+        "delivery_id": ids.encode(ids.DELIVERY, delivery.id),
+        "user_id": str(cast.viewer.pk),
+        "invitation_id": ids.encode(ids.INVITATION, invitation.id),
+        "secret": "a-link-that-was-never-mailed",
         "tenant_id": str(cast.tenant.id),
         "model": "cifar10-resnet9",
         "name": "cifar10-resnet9",

@@ -8,8 +8,10 @@ from django.contrib.auth.hashers import make_password
 from django.test import Client
 from rest_framework.test import APIClient
 
+from apps.accounts import keys, members
 from apps.accounts import services as accounts
 from apps.accounts.models import ApiKey, Tenant, User
+from apps.accounts.restrictions import SCOPES
 
 PASSWORD = "a long enough sentence"
 
@@ -43,7 +45,7 @@ def make_cast() -> Cast:
     """New people and new tenants, committed."""
     owner, viewer, stranger = make_user("owner"), make_user("viewer"), make_user("stranger")
     tenant, other = make_tenant(owner, "acme"), make_tenant(stranger, "other")
-    accounts.add_member(tenant, user=viewer, role="viewer")
+    members.admit(tenant, user=viewer, role="viewer")
     return Cast(tenant, owner, viewer, make_key(tenant), other, stranger, make_key(other))
 
 
@@ -65,7 +67,7 @@ def make_tenant(owner: User, name: str) -> Tenant:
 
 
 def make_key(tenant: Tenant, scopes: list[str] | None = None) -> Key:
-    return Key(*accounts.create_key(tenant, name="test", scopes=scopes or list(accounts.SCOPES)))
+    return Key(*keys.create_key(tenant, name="test", scopes=scopes or list(SCOPES)))
 
 
 def client_for(key: Key | str) -> APIClient:

@@ -55,6 +55,9 @@ from django.core.management import call_command
 call_command("prepare_database")
 call_command("migrate", interactive=False, verbosity=0)
 
+from playwright.sync_api import Browser, Page
+
+from tests.browser import CHROMIUM, open_browser
 from tests.cast import Cast, Key, make_cast
 from tests.live import Live, start_live
 
@@ -93,6 +96,23 @@ def live() -> Iterator[Live]:
     """The whole product as processes on a free port, with the shipped catalogue."""
     with start_live(HOME) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium. No longer than a module: while it runs, this thread may not ask the database."""
+    needs(CHROMIUM.exists(), f"no Chromium at {CHROMIUM}: apt-get install --no-install-recommends chromium fonts-dejavu-core")
+    with open_browser() as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A tab of its own, with nobody signed in."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(20_000)
+    yield context.new_page()
+    context.close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The product as it runs: web, online server, Celery worker and beat as processes of their own."""
+"""The product as it runs: web, online server, Celery workers and beat as processes of their own."""
 
 import os
 import signal
@@ -21,7 +21,11 @@ COMMANDS = {
     "web": [str(BIN / "gunicorn"), "maas.wsgi", "-c", "maas/gunicorn.py"],
     "online": [sys.executable, "-m", "workers.online"],
     "batch": [
-        str(BIN / "celery"), "-A", "maas.celery", "worker", "-Q", "batch,default", "-P", "solo", "-n", "batch@%h",
+        str(BIN / "celery"), "-A", "maas.celery", "worker", "-Q", "batch", "-P", "solo", "-n", "batch@%h",
+        "--without-gossip", "--without-mingle", "-l", "INFO",
+    ],
+    "light": [
+        str(BIN / "celery"), "-A", "maas.celery", "worker", "-Q", "default,webhooks", "-P", "threads", "-c", "12", "-n", "light@%h",
         "--without-gossip", "--without-mingle", "-l", "INFO",
     ],
     "beat": [str(BIN / "celery"), "-A", "maas.celery", "beat", "-s"],
@@ -79,7 +83,8 @@ def start_live(home: Path) -> Iterator[Live]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    env = {**os.environ, "MAAS_URL": url, "MAAS_BIND": f"127.0.0.1:{port}", "PYTHONPATH": str(ROOT)}
+    ours = {"MAAS_URL": url, "MAAS_BIND": f"127.0.0.1:{port}", "MAAS_WEBHOOK_ALLOW": "127.0.0.0/8,::1"}
+    env = {**os.environ, **ours, "PYTHONPATH": str(ROOT)}
     for command in (["manage.py", "load_catalogue"], ["-m", "workers.prepare"]):
         subprocess.run([sys.executable, *command], cwd=ROOT, env=env, check=True, stdout=subprocess.DEVNULL)
     running = Live(url, key, user.email, PASSWORD, home, env)

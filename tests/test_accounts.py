@@ -8,7 +8,7 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
-from apps.accounts import services
+from apps.accounts import keys, services
 from apps.accounts.models import User
 from maas import errors, events
 from maas.tenancy import as_tenant
@@ -103,7 +103,7 @@ def test_a_removed_tenant_choice_falls_back_to_the_first(cast) -> None:
 def test_facts_are_published_in_the_transaction(cast) -> None:
     heard: list[events.Event] = []
     events.subscribe(events.KeyCreated, heard.append)
-    key, _ = services.create_key(cast.tenant, name="heard", scopes=["predict"])
+    key, _ = keys.create_key(cast.tenant, name="heard", scopes=["predict"])
     assert [event.key_id for event in heard if event.tenant_id == cast.tenant.id] == [key.id]
     with pytest.raises(RuntimeError, match="outside of a transaction"):
         events.publish(events.KeyCreated(tenant_id=cast.tenant.id, key_id=key.id))
@@ -117,8 +117,8 @@ def test_a_subscriber_that_fails_undoes_the_fact(cast) -> None:
         raise ValueError("subscriber")
 
     events.subscribe(Unlucky, fail)
-    before = len(services.list_keys(cast.tenant))
+    before = len(keys.list_keys(cast.tenant))
     with pytest.raises(ValueError, match="subscriber"), as_tenant(cast.tenant.id):
-        services.create_key(cast.tenant, name="undone", scopes=["predict"])
+        keys.create_key(cast.tenant, name="undone", scopes=["predict"])
         events.publish(Unlucky(tenant_id=cast.tenant.id, key_id=cast.key.row.id))
-    assert len(services.list_keys(cast.tenant)) == before
+    assert len(keys.list_keys(cast.tenant)) == before

@@ -37,6 +37,7 @@ class Workers:
     def __init__(self) -> None:
         self.launched, self.logs = 0, {}
         self.running = [self._start(number) for number in range(WORKERS)]
+        self.light = self._launch(COMMANDS["light"])  # sweeps
         self.beat = self._launch([*COMMANDS["beat"], str(HOME / "faults-beat")])
 
     def _start(self, number: int) -> subprocess.Popen[bytes]:
@@ -62,10 +63,10 @@ class Workers:
 
     def stop(self) -> list[int]:
         """SIGTERM everything; the exit codes. A worker that is still starting does not know how to end well yet."""
-        for process in self.running:
+        for process in [*self.running, self.light]:
             while " ready." not in self.said(process) and process.poll() is None:
                 time.sleep(0.1)
-        everything = [*self.running, self.beat]
+        everything = [*self.running, self.light, self.beat]
         for process in everything:
             process.terminate()
         return [process.wait(60) for process in everything]
@@ -76,7 +77,7 @@ def workers() -> Iterator[Workers]:
     load_tiny(HOME / "tiny")
     running = Workers()
     yield running
-    assert running.stop() == [0] * (WORKERS + 1)
+    assert running.stop() == [0] * (WORKERS + 2)
 
 
 @pytest.mark.parametrize("seed", range(RUNS))

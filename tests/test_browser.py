@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from email import message_from_string
 from email.policy import default
 from pathlib import Path
@@ -15,29 +14,13 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import CHROMIUM, Complaints, open_browser, sideways
-from tests.conftest import needs
+from tests.browser import Complaints, sideways
 from tests.live import Live
 from tests.screenshots import make_something, shoot_everything, sign_in
 
 PASSWORD = "a long enough sentence"
 NEW_PASSWORD = "quite another long sentence"
 STATIC = Path(__file__).resolve().parent.parent / "frontend" / "static"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    needs(CHROMIUM.exists(), f"no Chromium at {CHROMIUM}: apt-get install --no-install-recommends chromium fonts-dejavu-core")
-    with open_browser() as running:
-        yield running
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    context.set_default_timeout(20_000)
-    yield context.new_page()
-    context.close()
 
 
 def sign_up(page: Page, live: Live) -> str:
@@ -191,7 +174,8 @@ def test_pages_fit_a_small_screen_and_complain_about_nothing(browser: Browser, l
         page.goto(live.url + address)
         assert sideways(page) == 0, address
     sign_in(page, live.url, live.email, live.password)
-    for address in ("/", "/models", "/models?view=cards", "/jobs", "/jobs/new", "/files", "/keys#create-key", "/usage", "/account"):
+    pages = "/ /models /models?view=cards /jobs /jobs/new /files /usage /keys#create-key /account /team /audit /webhooks /webhooks/new"
+    for address in pages.split():
         page.goto(live.url + address)
         assert sideways(page) == 0, address
     context.close()

@@ -35,7 +35,7 @@ def test_compose_accepts_the_files(files: list[str]) -> None:
 
 
 def test_every_part_of_the_product_is_a_service() -> None:
-    assert {"web", "online", "batch", "train", "beat", "postgres", "redis", "setup"} == set(SERVICES)
+    assert {"web", "online", "batch", "light", "train", "beat", "postgres", "redis", "setup"} == set(SERVICES)
 
 
 def test_every_service_that_stays_has_a_health_check() -> None:
@@ -43,7 +43,7 @@ def test_every_service_that_stays_has_a_health_check() -> None:
 
 
 def test_the_product_waits_for_the_set_up() -> None:
-    for name in ("web", "online", "batch", "train", "beat"):
+    for name in ("web", "online", "batch", "light", "train", "beat"):
         assert SERVICES[name]["depends_on"]["setup"]["condition"] == "service_completed_successfully"
 
 

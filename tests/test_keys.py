@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from apps.accounts import secrets, services
+from apps.accounts import keys, secrets
 from apps.accounts.models import ApiKey
 from maas import errors
 from maas.tenancy import as_tenant
@@ -46,20 +46,32 @@ def test_a_revoked_key_fails_with_the_next_request(cast) -> None:
 
 
 def test_revoking_twice_changes_nothing(cast) -> None:
-    first = services.revoke_key(cast.tenant, cast.key.row.id)
-    assert services.revoke_key(cast.tenant, cast.key.row.id).revoked_at == first.revoked_at
+    first = keys.revoke_key(cast.tenant, cast.key.row.id)
+    assert keys.revoke_key(cast.tenant, cast.key.row.id).revoked_at == first.revoked_at
 
 
 def test_an_expired_key_says_so(cast) -> None:
-    _, secret = services.create_key(cast.tenant, name="short", scopes=["models"], expires_at=timezone.now() + timedelta(seconds=0.2))
+    _, secret = keys.create_key(cast.tenant, name="short", scopes=["models"], expires_at=timezone.now() + timedelta(seconds=0.2))
     time.sleep(0.3)
     assert client_for(secret).get("/v1/models").json()["error"]["code"] == "key_expired"
 
 
+def test_last_use_is_written_once_a_minute_at_most(cast) -> None:
+    client = client_for(cast.key)
+    client.get("/v1/models")
+    first = keys.get_key(cast.tenant, cast.key.row.id).last_used_at
+    client.get("/v1/models")
+    assert keys.get_key(cast.tenant, cast.key.row.id).last_used_at == first
+    with as_tenant(cast.tenant.id):
+        ApiKey.objects.filter(pk=cast.key.row.id).update(last_used_at=first - timedelta(seconds=61))
+    client.get("/v1/models")
+    assert keys.get_key(cast.tenant, cast.key.row.id).last_used_at > first
+
+
 def test_last_use_is_noted(cast) -> None:
-    assert services.get_key(cast.tenant, cast.key.row.id).last_used_at is None
+    assert keys.get_key(cast.tenant, cast.key.row.id).last_used_at is None
     client_for(cast.key).get("/v1/models")
-    assert services.get_key(cast.tenant, cast.key.row.id).last_used_at is not None
+    assert keys.get_key(cast.tenant, cast.key.row.id).last_used_at is not None
 
 
 def test_a_key_cannot_give_scopes_that_it_lacks(cast) -> None:
@@ -125,7 +137,7 @@ def test_a_session_needs_the_csrf_token(cast) -> None:
 
 
 def test_the_limit_of_keys_holds(cast, monkeypatch) -> None:
-    monkeypatch.setattr(services, "KEY_LIMIT", 2)
-    services.create_key(cast.tenant, name="second", scopes=["predict"])
+    monkeypatch.setattr(keys, "KEY_LIMIT", 2)
+    keys.create_key(cast.tenant, name="second", scopes=["predict"])
     with pytest.raises(errors.BadRequest, match="can have 2 keys"):
-        services.create_key(cast.tenant, name="third", scopes=["predict"])
+        keys.create_key(cast.tenant, name="third", scopes=["predict"])

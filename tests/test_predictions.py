@@ -9,12 +9,15 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.utils import timezone
 
 from apps.catalog import services as catalog
+from apps.inference import services as inference
 from apps.usage import services as usage
+from maas import ids
 from maas.rest import Client
 from tests.conftest import ROOT
 from tests.live import Live, wait_until_ready
@@ -129,3 +132,21 @@ def test_models_are_listed_with_price_card_and_metrics(live) -> None:
     assert body["price"] == {"unit": "token", "per": 384, "units": 1}
     assert body["metrics"][0].keys() >= {"metric", "value", "dataset", "split", "n"}
     assert body["card"].startswith("#")
+
+
+def test_a_repeated_call_gets_the_first_answer_and_is_charged_once(live) -> None:
+    before, body, key = used(live), {"model": MODELS[0], "inputs": samples(MODELS[0])[0]}, {"Idempotency-Key": uuid4().hex}
+    first, second = post(live, body, **key), post(live, body, **key)
+    assert first[0] == 200 and first == second
+    assert post(live, {**body, "inputs": samples(MODELS[0])[1]}, **key)[0] == 422
+    assert used(live)["requests"] - before["requests"] == 1
+
+
+def test_a_call_whose_web_process_died_is_charged_once_when_it_is_repeated(live) -> None:
+    """The first attempt was answered and charged, but nobody got the answer: the repeat takes the charge back."""
+    tenant, inputs, before = live.key.row.tenant, samples(MODELS[0])[0], used(live)
+    lost, repeat = ids.uuid7(), ids.uuid7()
+    inference.predict(tenant, model=MODELS[0], inputs=inputs, call_id=lost)
+    answer = inference.predict(tenant, model=MODELS[0], inputs=inputs, call_id=repeat, instead_of=lost)
+    assert answer["id"] == ids.encode(ids.PREDICTION, repeat)
+    assert used(live)["units"] - before["units"] == answer["usage"]["units"]

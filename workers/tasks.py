@@ -1,26 +1,39 @@
-"""What Celery calls. A message only nudges: the database says what is to be done, and by whom."""
+"""What Celery calls. A message only nudges: the database says what is to be done, and by whom.
+
+What runs models is imported where it is called: the worker for everything else stays small.
+"""
 
 from uuid import UUID
 
+from apps.accounts import sessions
+from apps.audit import anchors, retention
 from apps.files import services as files
+from apps.idempotency import services as idempotency
 from apps.jobs import sweeping
 from apps.usage import services as usage
+from apps.webhooks import delivering
+from apps.webhooks import sweeping as webhooks
 from maas.celery import app
-from workers.batch import assembly, running, validation
 
 
 @app.task(name="workers.tasks.validate_batch")
 def validate_batch(tenant_id: str, job_id: str) -> None:
+    from workers.batch import validation
+
     validation.validate_batch(UUID(tenant_id), UUID(job_id))
 
 
 @app.task(name="workers.tasks.run_slices")
 def run_slices() -> None:
+    from workers.batch import running
+
     running.run_slices()
 
 
 @app.task(name="workers.tasks.finish_batch")
 def finish_batch(tenant_id: str, job_id: str) -> None:
+    from workers.batch import assembly
+
     assembly.finish_batch(UUID(tenant_id), UUID(job_id))
 
 
@@ -28,8 +41,34 @@ def finish_batch(tenant_id: str, job_id: str) -> None:
 def sweep() -> None:
     sweeping.sweep_jobs()
     files.sweep_files()
+    idempotency.sweep_answers()
+
+
+@app.task(name="workers.tasks.forget_sessions")
+def forget_sessions() -> None:
+    sessions.forget_expired()
+
+
+@app.task(name="workers.tasks.deliver_webhooks")
+def deliver_webhooks() -> None:
+    delivering.deliver_due()
+
+
+@app.task(name="workers.tasks.sweep_webhooks")
+def sweep_webhooks() -> None:
+    webhooks.sweep_webhooks()
 
 
 @app.task(name="workers.tasks.roll_up_usage")
 def roll_up_usage() -> None:
     usage.roll_up()
+
+
+@app.task(name="workers.tasks.anchor_audit")
+def anchor_audit() -> None:
+    anchors.write_anchors()
+
+
+@app.task(name="workers.tasks.prune_audit")
+def prune_audit() -> None:
+    retention.prune_entries()

@@ -6,4 +6,9 @@ class AccountsConfig(AppConfig):
     label = "accounts"
 
     def ready(self) -> None:
-        from apps.accounts import schema  # noqa: F401  # registers itself
+        from apps.accounts import (
+            schema,  # noqa: F401  # registers itself
+            security_events,
+        )
+
+        security_events.listen()

@@ -5,8 +5,12 @@ from typing import Any
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
 from rest_framework.request import Request
 
-from apps.accounts import services
+from apps.accounts import keys
+from apps.accounts.middleware import lacks_second_factor
+from apps.accounts.models import ApiKey, Role
+from apps.accounts.roles import key_actor
 from maas import errors
+from maas.actors import current_actor, set_actor
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 
@@ -14,19 +18,29 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 class KeyAuthentication(BaseAuthentication):
     """`Authorization: Bearer maas_...`."""
 
-    def authenticate(self, request: Request) -> tuple[Any, services.ApiKey] | None:
+    def authenticate(self, request: Request) -> tuple[Any, ApiKey] | None:
         header = request.META.get("HTTP_AUTHORIZATION")
         if header is None:
             return None
-        scheme, _, secret = header.partition(" ")
-        if scheme.lower() != "bearer":
-            raise errors.Unauthenticated("Use the scheme Bearer: 'Authorization: Bearer maas_...'.")
-        caller = services.find_caller(secret.strip())
+        before = current_actor()
+        caller = keys.find_caller(_read_secret(header), address=before.address)
         request._request.tenant = caller.tenant  # type: ignore[attr-defined]
+        set_actor(key_actor(caller.key, address=before.address, request_id=before.request_id))
         return None, caller.key
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
+
+
+def _read_secret(header: str) -> str:
+    """What stands behind Bearer. A server joins repeated headers by commas, and no key holds one."""
+    scheme, _, secret = header.partition(" ")
+    if scheme.lower() != "bearer":
+        raise errors.Unauthenticated("Use the scheme Bearer: 'Authorization: Bearer maas_...'.")
+    if "," in secret:
+        message = "The header Authorization came more than once. Send it once."
+        raise errors.BadRequest(message, param="Authorization", code="duplicate_header")
+    return secret.strip()
 
 
 class MemberAuthentication(SessionAuthentication):
@@ -40,6 +54,9 @@ class MemberAuthentication(SessionAuthentication):
             self.enforce_csrf(request)
         except Exception as error:
             raise errors.Forbidden(f"{error}", code="csrf_failed") from None
-        if member.role == services.Role.VIEWER and request.method not in SAFE:
+        if lacks_second_factor(request._request):
+            message = "Your organisation asks for a second factor. Add one on your account page."
+            raise errors.Forbidden(message, code="second_factor_required")
+        if member.role == Role.VIEWER and request.method not in SAFE:
             raise errors.Forbidden("Your role in this organisation is viewer, which only reads.", code="role_forbids")
         return request._request.user, None

@@ -6,8 +6,17 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse
 
 from apps.accounts import services
+from apps.accounts.roles import user_actor
+from apps.accounts.second_factor import has_second_factor
+from maas.actors import current_actor, set_actor
 
 SESSION_KEY = "tenant"
+
+
+def lacks_second_factor(request: HttpRequest) -> bool:
+    """Whether the member may not work here before they have set up the second factor that the organisation asks for."""
+    tenant = request.tenant  # type: ignore[attr-defined]
+    return bool(tenant and tenant.require_mfa and not has_second_factor(request.user))  # type: ignore[arg-type]
 
 
 class CurrentTenant:
@@ -24,10 +33,15 @@ class CurrentTenant:
         request.tenant = request.membership = None  # type: ignore[attr-defined]
         if "HTTP_AUTHORIZATION" not in request.META and request.user.is_authenticated:
             self._find(request)
-        return self.get_response(request)
+        response = self.get_response(request)
+        if request.tenant is not None:  # type: ignore[attr-defined]
+            response.headers.setdefault("Cache-Control", "private")  # a proxy's cache must not hand it to anybody else
+        return response
 
     def _find(self, request: HttpRequest) -> None:
         chosen = request.session.get(SESSION_KEY)
         member = services.get_membership(request.user, UUID(chosen) if chosen else None)  # type: ignore[arg-type]
         if member is not None:
             request.membership, request.tenant = member, member.tenant  # type: ignore[attr-defined]
+        before = current_actor()
+        set_actor(user_actor(request.user, member, address=before.address, request_id=before.request_id))  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """Users, tenants, members and API keys."""
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
@@ -47,6 +48,7 @@ class Tenant(models.Model):
     name = models.CharField(max_length=80)
     slug = models.SlugField(max_length=40, unique=True)
     plan = models.CharField(max_length=20, default="free")
+    require_mfa = models.BooleanField(default=False)  # members need a second factor to work here
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
@@ -70,16 +72,52 @@ class Membership(TenantOwned):
         constraints = [models.UniqueConstraint(fields=["tenant", "user"], name="one_membership")]
 
 
+class Invitation(TenantOwned):
+    """A way into an organisation for whoever reads this e-mail address's mail. Only the link's hash is kept."""
+
+    email = models.EmailField()
+    role = models.CharField(max_length=12, choices=Role.choices)
+    hash = models.BinaryField(unique=True)  # SHA-256 of the link's secret
+    invited_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True)
+    withdrawn_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "email"], name="one_open_invitation", condition=models.Q(accepted_at=None, withdrawn_at=None)
+            )
+        ]
+
+    @property
+    def status(self) -> str:
+        """open, accepted, withdrawn or expired."""
+        if self.accepted_at or self.withdrawn_at:
+            return "accepted" if self.accepted_at else "withdrawn"
+        return "expired" if self.expires_at <= timezone.now() else "open"
+
+
 class ApiKey(TenantOwned):
-    """A secret that calls the API for a tenant. Only its hash is kept."""
+    """A secret that calls the API for a tenant. Only its hash is kept.
+
+    While it is rotated the secret before it is valid too, until `old_expires_at`. An empty list of models or addresses
+    allows all.
+    """
 
     name = models.CharField(max_length=80)
     hash = models.BinaryField(unique=True)  # SHA-256 of the secret: 238 random bits need no slow hash
     last4 = models.CharField(max_length=4)
+    old_hash = models.BinaryField(unique=True, null=True)
+    old_expires_at = models.DateTimeField(null=True)
     scopes = models.JSONField(default=list)
+    allowed_models = models.JSONField(default=list)
+    allowed_addresses = models.JSONField(default=list)  # networks such as 203.0.113.0/24
+    limits = models.JSONField(default=dict)  # the key's own limits, below those of its tenant
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     expires_at = models.DateTimeField(null=True)
     revoked_at = models.DateTimeField(null=True)
+    revoked_reason = models.CharField(max_length=12, default="")  # revoked or leaked
     last_used_at = models.DateTimeField(null=True)
 
     class Meta:
@@ -96,3 +134,8 @@ class ApiKey(TenantOwned):
         if self.revoked_at:
             return "revoked"
         return "expired" if self.expires_at and self.expires_at <= timezone.now() else "active"
+
+    @property
+    def rotating_until(self) -> datetime | None:
+        """Until when the secret before this one is valid too, if it still is."""
+        return self.old_expires_at if self.old_expires_at and self.old_expires_at > timezone.now() else None

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import IO, Any
 from uuid import UUID
 
@@ -36,14 +36,18 @@ def get_model(tenant: Tenant, name: str) -> Model:
     return found
 
 
-def resolve(tenant: Tenant, reference: str) -> Version:
+def resolve(tenant: Tenant, reference: str, *, allowed: Collection[str] = ()) -> Version:
     """The version behind `name`, `name@3` or `name@candidate`, with its `.model`.
 
-    Raises NotFound that says whether the model or the version is missing.
+    Raises NotFound that says whether the model or the version is missing, Forbidden for a model that is not among `allowed`,
+    the models that a key is limited to (none named: all).
     """
     parts = REFERENCE.fullmatch(reference) if len(reference) <= 200 else None
     if parts is None:
         raise _unknown(reference)
+    if allowed and parts["name"] not in allowed:
+        message = f"This key may not call '{parts['name']}'. It is limited to: {', '.join(sorted(allowed))}."
+        raise errors.Forbidden(message, param="model", code="model_not_allowed")
     model = get_model(tenant, parts["name"])
     found = find_version(model, parts["which"] or CURRENT)
     if found is None:

@@ -5,6 +5,7 @@ from functools import wraps
 from typing import Any
 from uuid import UUID
 
+from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect, render
@@ -13,6 +14,7 @@ from django.utils.translation import gettext_lazy
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
+from apps.accounts.middleware import lacks_second_factor
 from apps.accounts.services import Membership, Tenant, User
 from maas import errors, ids
 
@@ -32,10 +34,12 @@ class MemberRequest(HttpRequest):
 View = Callable[..., HttpResponse]
 
 
-def page(*methods: str) -> Callable[[View], View]:
+def page(*methods: str, viewers: bool = False, second_factor: bool = True) -> Callable[[View], View]:
     """A view for members, answering these methods (GET if none is named).
 
-    Anybody else goes to sign-in, a viewer who would change something gets 403, and a `MaasError` becomes a page.
+    Anybody else goes to sign-in, a viewer who would change something gets 403 unless `viewers` may, a member without the
+    second factor that the organisation asks for goes to set one up, and a `MaasError` becomes a page. What a role may change in
+    detail is for the services to say.
     """
     allowed = methods or ("GET",)
 
@@ -44,23 +48,28 @@ def page(*methods: str) -> Callable[[View], View]:
         def run(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             if request.method not in (*allowed, "HEAD" if "GET" in allowed else ""):
                 return HttpResponseNotAllowed(allowed)
-            return _turn_away(request) or _answer(view, request, *args, **kwargs)
+            return _turn_away(request, second_factor) or _answer(view, viewers, request, *args, **kwargs)
 
         return run
 
     return wrap
 
 
-def _turn_away(request: HttpRequest) -> HttpResponse | None:
+def _turn_away(request: HttpRequest, second_factor: bool) -> HttpResponse | None:
     if not request.user.is_authenticated:
         to_login = redirect_to_login(request.get_full_path())
         return HttpResponseClientRedirect(to_login["Location"]) if request.htmx else to_login  # type: ignore[attr-defined]
-    return redirect("new_organisation") if request.tenant is None else None  # type: ignore[attr-defined]
+    if request.tenant is None:  # type: ignore[attr-defined]
+        return redirect("new_organisation")
+    if second_factor and lacks_second_factor(request):
+        messages.warning(request, _("%(tenant)s asks for a second factor. Add one to go on.") % {"tenant": request.tenant.slug})  # type: ignore[attr-defined]
+        return HttpResponseClientRedirect("/account") if request.htmx else redirect("account")  # type: ignore[attr-defined]
+    return None
 
 
-def _answer(view: View, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+def _answer(view: View, viewers: bool, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
     try:
-        if request.method == "POST":
+        if request.method == "POST" and not viewers:
             require_writer(request)
         return view(request, *args, **kwargs)
     except errors.MaasError as error:

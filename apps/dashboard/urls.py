@@ -1,6 +1,6 @@
 from django.urls import path
 
-from apps.dashboard.views import account, files, jobs, keys, models, overview, start, usage
+from apps.dashboard.views import account, audit, files, invitations, jobs, keys, models, overview, start, team, usage, webhooks
 
 urlpatterns = [
     path("", overview.show, name="overview"),
@@ -23,9 +23,33 @@ urlpatterns = [
     path("files/<str:file_id>/delete", files.delete, name="delete_file"),
     path("keys", keys.index, name="keys"),
     path("keys/new", keys.new, name="new_key"),
+    path("keys/<str:key_id>/edit", keys.edit, name="edit_key"),
+    path("keys/<str:key_id>/rotate", keys.rotate, name="rotate_key"),
     path("keys/<str:key_id>/revoke", keys.revoke, name="revoke_key"),
+    path("webhooks", webhooks.index, name="webhooks"),
+    path("webhooks/new", webhooks.new, name="new_webhook"),
+    path("webhooks/<str:webhook_id>", webhooks.show, name="webhook"),
+    path("webhooks/<str:webhook_id>/edit", webhooks.edit, name="edit_webhook"),
+    path("webhooks/<str:webhook_id>/switch", webhooks.switch, name="switch_webhook"),
+    path("webhooks/<str:webhook_id>/rotate", webhooks.rotate, name="rotate_webhook"),
+    path("webhooks/<str:webhook_id>/delete", webhooks.delete, name="delete_webhook"),
+    path("webhooks/<str:webhook_id>/test", webhooks.test, name="test_webhook"),
+    path("webhooks/<str:webhook_id>/replay", webhooks.replay_failed, name="replay_failed"),
+    path("webhooks/<str:webhook_id>/deliveries/<str:delivery_id>", webhooks.delivery, name="webhook_delivery"),
+    path("webhooks/<str:webhook_id>/deliveries/<str:delivery_id>/replay", webhooks.replay, name="replay_delivery"),
     path("usage", usage.show, name="usage"),
+    path("team", team.index, name="team"),
+    path("team/invite", team.invite, name="invite"),
+    path("team/transfer", team.transfer, name="transfer"),
+    path("team/second-factor", team.second_factor, name="require_second_factor"),
+    path("team/invitations/<str:invitation_id>/again", team.send_again, name="send_again"),
+    path("team/invitations/<str:invitation_id>/withdraw", team.withdraw, name="withdraw_invitation"),
+    path("team/<int:user_id>/role", team.change_role, name="change_role"),
+    path("team/<int:user_id>/remove", team.remove, name="remove_member"),
+    path("invitations/<str:secret>", invitations.show, name="invitation"),
+    path("audit", audit.index, name="audit"),
     path("account", account.show, name="account"),
+    path("accounts/sessions/<int:session_id>/end", account.end_session, name="end_session"),
     path("organisations/switch", account.switch_organisation, name="switch_organisation"),
     path("organisations/new", account.new_organisation, name="new_organisation"),
 ]

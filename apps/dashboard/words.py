@@ -21,8 +21,28 @@ SCOPES = {
     "jobs": gettext_lazy("start and cancel jobs"),
     "models": gettext_lazy("read models and their versions"),
     "usage": gettext_lazy("read usage"),
-    "keys": gettext_lazy("make and revoke keys"),
+    "keys": gettext_lazy("make and revoke keys, read the audit log"),
     "webhooks": gettext_lazy("manage webhooks"),
+}
+
+
+ROLES = {
+    "viewer": gettext_lazy("reads models, jobs, files, keys and usage"),
+    "developer": gettext_lazy("also calls models, runs jobs, makes keys and webhooks"),
+    "admin": gettext_lazy("also invites and removes people, gives keys the scope keys, reads the audit log"),
+    "owner": gettext_lazy("also makes owners and hands the organisation over"),
+}
+
+
+# What webhooks can be sent for now; the API takes names of what comes later too.
+EVENTS = {
+    "*": gettext_lazy("every event, also those of later versions"),
+    "batch.completed": gettext_lazy("a batch is done"),
+    "batch.failed": gettext_lazy("a batch could not be run"),
+    "batch.cancelled": gettext_lazy("a batch was cancelled"),
+    "batch.expired": gettext_lazy("a batch ran out of time"),
+    "key.created": gettext_lazy("a key was made"),
+    "key.revoked": gettext_lazy("a key was revoked"),
 }
 
 
@@ -63,6 +83,23 @@ def job_state(job: Any) -> State:
         "paused": ("warn", _("Paused")),
     }
     return State(*words.get(job.state, ("off", job.state)))
+
+
+def endpoint_state(endpoint: Any) -> State:
+    """How a webhook does: its latest attempt, unless it is off."""
+    if not endpoint.enabled:
+        reasons = {"failing": _("Off: failed for 5 days"), "gone": _("Off: address is gone")}
+        return State("bad", reasons[endpoint.disabled_reason]) if endpoint.disabled_reason in reasons else State("off", _("Off"))
+    if endpoint.last_at is None:
+        return State("wait", _("Nothing sent yet"))
+    return State("warn", _("Failing")) if endpoint.failing_since else State("ok", _("Delivered"))
+
+
+def delivery_state(delivery: Any) -> State:
+    """A delivery's state in a word."""
+    if delivery.state == "pending":
+        return State("warn", _("Trying again")) if delivery.step else State("wait", _("Waiting"))
+    return State("ok", _("Delivered")) if delivery.state == "delivered" else State("bad", _("Failed"))
 
 
 PURPOSES = {

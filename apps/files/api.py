@@ -1,5 +1,6 @@
 """/v1/files, in OpenAI's shapes."""
 
+from datetime import timedelta
 from typing import Any, cast
 
 from django.http import FileResponse, HttpRequest, QueryDict
@@ -11,10 +12,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.files import services, uploads
+from apps.idempotency.api import idempotent, made_id
 from maas import errors, ids
 from maas.api import MaasView, TenantRequest, list_of, listing, read_cursor, read_page
 
 ANCHOR, SECONDS = "expires_after[anchor]", "expires_after[seconds]"
+LEASE = timedelta(minutes=10)  # the longest that storing takes once the body has come in
 FIELDS = ("file", "purpose", ANCHOR, SECONDS)
 
 
@@ -88,13 +91,15 @@ class Files(MaasView):
         return Response(listing([render_file(file) for file in rows], has_more=has_more))
 
     @extend_schema(operation_id="files_create", request={"multipart/form-data": FileInput}, responses=FileOutput, tags=["Files"])
+    @idempotent(atomic=False, lease=LEASE, fingerprint=uploads.fingerprint)
     def post(self, request: TenantRequest) -> Response:
         """Upload a file of up to 200 MB."""
         form = _read_form(request)
         body, expires_in = uploads.sent_file(request), _read_expiry(form)
         file = services.create_file(
-            request.tenant, filename=body.name or "", purpose=form["purpose"], chunks=body.chunks(2**20), expires_in=expires_in
-        )
+            request.tenant, filename=body.name or "", purpose=form["purpose"], chunks=body.chunks(2**20), expires_in=expires_in,
+            file_id=made_id(request),
+        )  # fmt: skip
         return Response(render_file(file))
 
 

@@ -14,7 +14,8 @@ from apps.accounts.services import Tenant
 from apps.files import bodies
 from apps.files.models import File, Purpose, Status
 from maas import errors, ids, pictures
-from maas.events import FileDeleted, publish
+from maas.actors import Permission, require
+from maas.events import FileCreated, FileDeleted, publish
 from maas.tenancy import SystemUse, as_system, as_tenant
 
 UPLOAD_PURPOSES = (Purpose.BATCH, Purpose.FINE_TUNE, Purpose.VISION)
@@ -27,13 +28,18 @@ SWEEP_LIMIT = 200  # files of one sweep, so that it stays short
 
 
 # ---------- making ----------
-def create_file(tenant: Tenant, *, filename: str, purpose: str, chunks: Iterable[bytes], expires_in: int | None = None) -> File:
-    """Store an upload. `expires_in` is in seconds.
+def create_file(
+    tenant: Tenant, *, filename: str, purpose: str, chunks: Iterable[bytes], expires_in: int | None = None, file_id: UUID | None = None
+) -> File:
+    """Store an upload. `expires_in` is in seconds. An upload that is repeated names its `file_id`, and is stored once.
 
     Raises BadRequest for a name, purpose or expiry that does not fit and for an empty file, TooLarge past the limit.
     """
+    require(tenant.id, Permission.FILES)
     check_upload(filename, purpose, expires_in)
-    file = begin_file(tenant, filename=filename, purpose=purpose, expires_in=expires_in)
+    if file_id and (stored := _stored_before(tenant, file_id)):
+        return stored
+    file = begin_file(tenant, filename=filename, purpose=purpose, expires_in=expires_in, file_id=file_id)
     try:
         write_file(file, chunks, limit=settings.MAAS_FILE_LIMIT)
         if not file.bytes:
@@ -43,6 +49,7 @@ def create_file(tenant: Tenant, *, filename: str, purpose: str, chunks: Iterable
         raise
     with as_tenant(tenant.id):
         finish_file(file)
+        publish(FileCreated(tenant_id=tenant.id, file_id=file.id, label=filename, after={"purpose": purpose, "bytes": file.bytes}))
     return file
 
 
@@ -70,12 +77,19 @@ def check_filename(filename: str) -> None:
         raise errors.BadRequest(message, param="file", code="invalid_filename")
 
 
-def begin_file(tenant: Tenant, *, filename: str, purpose: str, expires_in: int | None = None) -> File:
+def _stored_before(tenant: Tenant, file_id: UUID) -> File | None:
+    """The file that an earlier attempt stored; what one left unfinished is forgotten."""
+    with as_tenant(tenant.id):
+        File.objects.filter(tenant=tenant, pk=file_id, stored_at=None).delete()
+        return File.objects.filter(tenant=tenant, pk=file_id).first()
+
+
+def begin_file(tenant: Tenant, *, filename: str, purpose: str, expires_in: int | None = None, file_id: UUID | None = None) -> File:
     """A row that nobody sees yet, committed before the first byte is stored."""
     now = timezone.now()
     expires_at = now + timedelta(seconds=expires_in) if expires_in else None
     with as_tenant(tenant.id):
-        return File.objects.create(tenant=tenant, filename=filename, purpose=purpose, expires_at=expires_at)
+        return File.objects.create(id=file_id or ids.uuid7(), tenant=tenant, filename=filename, purpose=purpose, expires_at=expires_at)
 
 
 def write_file(file: File, chunks: Iterable[bytes], *, limit: int | None = None) -> None:
@@ -175,12 +189,13 @@ def delete_file(tenant: Tenant, file_id: UUID) -> File:
 
     Raises NotFound, and BadRequest while a job still reads it.
     """
+    require(tenant.id, Permission.FILES)
     file = get_file(tenant, file_id)
     with as_tenant(tenant.id):
         if not _visible(tenant).filter(pk=file_id, holds=0).update(deleted_at=timezone.now()):
             message = _("'%(name)s' is read by a job that has not finished. Cancel the job or wait for it.") % {"name": file.filename}
             raise errors.BadRequest(message, param="id", code="file_in_use")
-        publish(FileDeleted(tenant_id=tenant.id, file_id=file_id, reason="deleted"))
+        publish(_deleted(file, "deleted"))
     return file
 
 
@@ -199,9 +214,14 @@ def sweep_files() -> int:
 def _expire_files() -> None:
     with as_system(SystemUse.SWEEP):
         due = File.objects.filter(expires_at__lte=timezone.now(), deleted_at=None, holds=0, stored_at__isnull=False)
-        for file in due.select_for_update(skip_locked=True).order_by("expires_at")[:SWEEP_LIMIT]:
+        found = due.select_for_update(skip_locked=True).order_by("expires_at")[:SWEEP_LIMIT]
+        for file in sorted(found, key=lambda file: file.tenant_id):  # events of several tenants go in the order of their ids
             File.objects.filter(pk=file.pk).update(deleted_at=timezone.now())
-            publish(FileDeleted(tenant_id=file.tenant_id, file_id=file.id, reason="expired"))
+            publish(_deleted(file, "expired"))
+
+
+def _deleted(file: File, reason: str) -> FileDeleted:
+    return FileDeleted(tenant_id=file.tenant_id, file_id=file.id, label=file.filename, after={"reason": reason}, reason=reason)
 
 
 def _find_purgeable() -> list[tuple[UUID, UUID]]:

@@ -1,5 +1,6 @@
 """Reading a multipart upload without ever holding more of it than the limit."""
 
+import hashlib
 from typing import Any
 
 from django.conf import settings
@@ -41,6 +42,16 @@ def limit_upload(request: HttpRequest) -> None:
     if length.isdecimal() and int(length) > settings.MAAS_FILE_LIMIT + FORM_BYTES:
         raise bodies.too_large(settings.MAAS_FILE_LIMIT)
     request.upload_handlers = [LimitedUpload(request)]  # type: ignore[list-item]
+
+
+def fingerprint(request: Any) -> bytes:
+    """SHA-256 of what an upload says and holds; the body as a whole would differ with its multipart boundary."""
+    fields = sorted((name, str(value)) for name, value in request.data.items() if name != "file")
+    file = sent_file(request)
+    digest = hashlib.sha256(repr((request.path, fields, file.name)).encode())
+    for chunk in file.chunks(2**20):
+        digest.update(chunk)
+    return digest.digest()
 
 
 def sent_file(request: Any) -> UploadedFile:

@@ -1,14 +1,18 @@
 """/v1/predictions."""
 
+from datetime import timedelta
+
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.response import Response
 
+from apps.idempotency.api import idempotent
 from apps.inference import services
 from maas import errors
 from maas.api import MaasView, StrictSerializer, TenantRequest, read_body
 
 LONGEST_MS = 120_000
+LEASE = timedelta(milliseconds=LONGEST_MS, seconds=30)  # the longest that a call takes, and its checks
 
 
 class PredictionInput(StrictSerializer):
@@ -45,12 +49,15 @@ class Predictions(MaasView):
         operation_id="predictions_create", request=PredictionInput, responses=PredictionOutput, tags=["Predictions"],
         parameters=[OpenApiParameter("X-Deadline-Ms", int, OpenApiParameter.HEADER, description="How long you wait; 30000 if missing.")],
     )  # fmt: skip
+    @idempotent(atomic=False, lease=LEASE)
     def post(self, request: TenantRequest) -> Response:
         """Ask a model for one prediction, or for a list of them."""
         body = read_body(PredictionInput, request)
+        claim = request.claim
         answer = services.predict(
             request.tenant, model=body["model"], inputs=body["inputs"], parameters=body.get("parameters"),
             key_id=request.key.id if request.key else None, deadline_ms=read_deadline(request),
+            call_id=claim.fence if claim else None, instead_of=claim.before if claim else None,
         )  # fmt: skip
         return Response(answer)
 

@@ -9,6 +9,7 @@ from apps.catalog import services as catalog
 from apps.files import services as files
 from apps.usage import services as usage
 from maas import errors, ids, queue
+from maas.actors import Permission, current_actor, require
 from maas.predictions import render_prediction
 from maas.specs import TaskSpec, spec_for
 
@@ -19,24 +20,30 @@ GRACE_SECONDS = 1.0  # an answer that was charged at the last moment may still b
 
 
 def predict(
-    tenant: Tenant, *, model: str, inputs: Any, parameters: Any = None, key_id: UUID | None = None, deadline_ms: int = DEADLINE_MS
-) -> dict[str, Any]:
+    tenant: Tenant, *, model: str, inputs: Any, parameters: Any = None, key_id: UUID | None = None, deadline_ms: int = DEADLINE_MS,
+    call_id: UUID | None = None, instead_of: UUID | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The body of /v1/predictions: one output for one input, a list for a list of 1 to 128.
+
+    `instead_of` is an earlier call with the same meaning whose caller is gone: it will not be charged.
 
     Raises BadRequest naming the field, NotFound for the model, Overloaded when too many calls wait and
     DeadlineExceeded when no answer came in time; none of these is charged.
     """
     started = time.time()
-    version = catalog.resolve(tenant, model)
+    require(tenant.id, Permission.PREDICT)
+    version = catalog.resolve(tenant, model, allowed=current_actor().models)
     spec = spec_for(version.model.task)
     clean, options = check_inputs(tenant, spec, inputs), spec.check_parameters(parameters)
     work = check_work(spec, clean)
-    call = queue.Call(ids.uuid7(), tenant.id, key_id, version.id, clean, options, started, started + deadline_ms / 1000, work)
+    if instead_of and not _void(tenant, instead_of, key_id, version):
+        usage.reverse_call(tenant, instead_of.hex)
+    call = queue.Call(call_id or ids.uuid7(), tenant.id, key_id, version.id, clean, options, started, started + deadline_ms / 1000, work)
     queue.push(call)
     answer = queue.wait(call.id, call.deadline - time.time()) or _give_up(tenant, call, version)
     if answer.error:
         # A server that lost the database may not know whether its charge was written.
-        if not _void(tenant, call, version):
+        if not _void(tenant, call.id, key_id, version):
             usage.reverse_call(tenant, call.id.hex)
         raise _raised(answer.error)
     return _render(call, version, answer, as_list=isinstance(inputs, list))
@@ -71,7 +78,7 @@ def _check(tenant: Tenant, spec: TaskSpec, value: Any, param: str) -> Any:
 
 def _give_up(tenant: Tenant, call: queue.Call, version: catalog.Version) -> queue.Answer:
     """The deadline has passed: nobody pays, unless the answer is on its way already."""
-    if not _void(tenant, call, version):
+    if not _void(tenant, call.id, call.key_id, version):
         late = queue.wait(call.id, GRACE_SECONDS)
         if late:
             return late
@@ -80,10 +87,10 @@ def _give_up(tenant: Tenant, call: queue.Call, version: catalog.Version) -> queu
     raise errors.DeadlineExceeded(f"'{version.model.name}' gave no answer within {waited} ms. Nothing was charged; try again.")
 
 
-def _void(tenant: Tenant, call: queue.Call, version: catalog.Version) -> bool:
+def _void(tenant: Tenant, call_id: UUID, key_id: UUID | None, version: catalog.Version) -> bool:
     """Usage and this void compete for one row, so one of the two is true for good; True when it was this."""
     unit = version.rate["unit"]
-    line = usage.UsageLine(call.id.hex, "void", version.model.name, version.number, unit, 0, 0, 0, call.key_id)
+    line = usage.UsageLine(call_id.hex, "void", version.model.name, version.number, unit, 0, 0, 0, key_id)
     return usage.void_call(tenant, line)
 
 

@@ -1,6 +1,5 @@
 """/v1/batches, in OpenAI's shapes."""
 
-from datetime import datetime
 from typing import Any
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -8,9 +7,10 @@ from rest_framework import serializers
 from rest_framework.response import Response
 
 from apps.files import services as files
+from apps.idempotency.api import idempotent
 from apps.jobs import services, stages
 from maas import ids
-from maas.api import MaasView, StrictSerializer, TenantRequest, list_of, listing, read_body, read_cursor, read_page, require_id
+from maas.api import MaasView, StrictSerializer, TenantRequest, list_of, listing, read_body, read_cursor, read_page, require_id, seconds
 
 EVENT = "event_"
 STATUSES = ["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
@@ -106,11 +106,6 @@ def render_event(event: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def seconds(moment: datetime | None) -> int | None:
-    """Unix seconds."""
-    return int(moment.timestamp()) if moment else None
-
-
 def file_id(file: Any) -> str | None:
     """The id of a file as the API shows it."""
     return ids.encode(ids.FILE, file.id) if file else None
@@ -130,6 +125,7 @@ class Batches(MaasView):
         return Response(listing([render_batch(job) for job in rows], has_more=has_more))
 
     @extend_schema(operation_id="batches_create", request=BatchInput, responses=BatchOutput, tags=["Batches"])
+    @idempotent
     def post(self, request: TenantRequest) -> Response:
         """Run an uploaded file of requests, each on a line of its own."""
         body = read_body(BatchInput, request)

@@ -74,6 +74,7 @@ class Batch(TenantOwned):
     output_expires_in = models.IntegerField(null=True)  # seconds
     metadata = models.JSONField(default=dict)
     versions = models.JSONField(default=dict)  # {"name@current": version id}
+    allowed_models = models.JSONField(default=list)  # what the key that started it was limited to; empty: all
     finalizing_at = models.DateTimeField(null=True)
     cancelling_at = models.DateTimeField(null=True)
 

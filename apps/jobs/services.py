@@ -13,6 +13,7 @@ from apps.files import services as files
 from apps.jobs import stages
 from apps.jobs.models import Batch, Job, JobEvent, Kind, State
 from maas import errors, ids
+from maas.actors import Permission, current_actor, require
 from maas.events import BatchCreated, publish
 from maas.queue import enqueue
 from maas.tenancy import as_tenant
@@ -32,6 +33,7 @@ def create_batch(
 
     Raises BadRequest that names the field, and NotFound for a file that the tenant does not have.
     """
+    require(tenant.id, Permission.JOBS)
     metadata = {} if metadata is None else metadata
     check_batch(endpoint, completion_window, metadata, output_expires_in)
     with as_tenant(tenant.id):
@@ -40,10 +42,11 @@ def create_batch(
         job = Job.objects.create(tenant=tenant, kind=Kind.BATCH, key_id=key.id if key else None, expires_at=expires_at)
         Batch.objects.create(
             tenant=tenant, job=job, endpoint=endpoint, completion_window=completion_window, input_file=file,
-            metadata=metadata, output_expires_in=output_expires_in,
+            metadata=metadata, output_expires_in=output_expires_in, allowed_models=list(current_actor().models),
         )  # fmt: skip
         stages.add_event(job, _("Created. The file is checked next."))
-        publish(BatchCreated(tenant_id=tenant.id, job_id=job.id))
+        details = {"endpoint": endpoint, "input_file": input_file_id}
+        publish(BatchCreated(tenant_id=tenant.id, job_id=job.id, label=file.filename, after=details))
         enqueue("workers.tasks.validate_batch", queue="batch", tenant_id=str(tenant.id), job_id=str(job.id))
     return job
 
@@ -167,6 +170,7 @@ def cancel_batch(tenant: Tenant, job_id: UUID) -> Job:
 
     Raises BadRequest when it has ended otherwise.
     """
+    require(tenant.id, Permission.JOBS)
     job = get_job(tenant, job_id)
     if not stages.cancel(job):
         job = get_job(tenant, job_id)

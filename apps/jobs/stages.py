@@ -101,15 +101,20 @@ def cancel(job: Job) -> bool:
     with as_tenant(job.tenant_id):
         rows = Job.objects.filter(pk=job.pk, ending="", finished_at=None)
         if rows.filter(state=State.QUEUED).update(ending=State.CANCELLED):
-            Batch.objects.filter(job=job).update(cancelling_at=timezone.now())
+            _note_cancelling(job)
             _end(job, State.CANCELLED, _("Cancelled before it began."))
             return True
         running = rows.filter(state=State.RUNNING, batch__finalizing_at=None)
         if not running.update(state=State.CANCELLING, ending=State.CANCELLED):
             return False
-        Batch.objects.filter(job=job).update(cancelling_at=timezone.now())
+        _note_cancelling(job)
         add_event(job, _("Cancelling. Lines in work are finished, the others are not begun."))
     return True
+
+
+def _note_cancelling(job: Job) -> None:
+    Batch.objects.filter(job=job).update(cancelling_at=timezone.now())
+    publish(events.BatchCancelling(tenant_id=job.tenant_id, job_id=job.pk, label=job.batch.input_file.filename))
 
 
 def expire(tenant_id: UUID, job_id: UUID) -> None:
@@ -168,4 +173,4 @@ def _end(job: Job, state: State, message: str, *, level: str = "info") -> None:
     Job.objects.filter(pk=job.pk).update(state=state, finished_at=timezone.now(), lease_until=None)
     files.release_file(job.batch.input_file_id)
     add_event(job, message, level=level, state=state)
-    publish(ENDINGS[state](tenant_id=job.tenant_id, job_id=job.pk))
+    publish(ENDINGS[state](tenant_id=job.tenant_id, job_id=job.pk, label=job.batch.input_file.filename))

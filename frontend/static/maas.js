@@ -45,6 +45,8 @@
     for (const name of ["htmx:sendError", "htmx:timeout"]) document.body.addEventListener(name, () => connection(true));
     document.body.addEventListener("htmx:afterOnLoad", () => connection(false));
   });
+  // What is saved as soon as it is chosen; without a script there is a button.
+  document.addEventListener("change", (event) => { if (event.target.matches("[data-submit]")) event.target.form.requestSubmit(); });
   addEventListener("hashchange", () => openDialog(location.hash.slice(1)));
 
   document.addEventListener("click", async (event) => {

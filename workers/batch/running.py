@@ -128,13 +128,17 @@ class _Reader:
         if reference not in self.versions:
             try:
                 pinned = self.job.batch.versions.get(reference)
-                self.versions[reference] = catalog.get_version(UUID(pinned)) if pinned else catalog.resolve(self.job.tenant, reference)
+                self.versions[reference] = catalog.get_version(UUID(pinned)) if pinned else _resolve(self.job, reference)
             except errors.MaasError as error:
                 self.versions[reference] = error
         found = self.versions[reference]
         if isinstance(found, errors.MaasError):
             raise found
         return found
+
+
+def _resolve(job: Any, reference: str) -> catalog.Version:
+    return catalog.resolve(job.tenant, reference, allowed=job.batch.allowed_models)
 
 
 def read_body(body: Any) -> tuple[str, Any, Any]:

@@ -139,7 +139,7 @@ def _pin(job: Any, references: list[str]) -> dict[str, str]:
     pinned = {}
     for reference in references:
         try:
-            pinned[reference] = str(catalog.resolve(job.tenant, reference).id)
+            pinned[reference] = str(catalog.resolve(job.tenant, reference, allowed=job.batch.allowed_models).id)
         except errors.MaasError:
             continue  # its lines become errors when they are run
     return pinned

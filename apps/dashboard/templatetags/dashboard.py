@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from apps.accounts import services as accounts
-from apps.dashboard import progress, texts, words
+from apps.dashboard import deeds, progress, texts, words
 from apps.dashboard.example import before_sign_up
 from apps.dashboard.page import may_write
 from apps.jobs import services as jobs
@@ -127,6 +127,35 @@ def key_id(key: Any) -> str:
     return ids.encode(ids.KEY, key.id)
 
 
+@register.filter
+def invitation_id(invitation: Any) -> str:
+    """inv_... as addresses spell it."""
+    return ids.encode(ids.INVITATION, invitation.id)
+
+
+register.filter("log_time", deeds.log_time)
+
+
+@register.filter
+def webhook_id(endpoint: Any) -> str:
+    """whk_... as the API spells it."""
+    return ids.encode(ids.WEBHOOK, endpoint.id)
+
+
+@register.filter
+def delivery_id(delivery: Any) -> str:
+    """dlv_... as the API spells it."""
+    return ids.encode(ids.DELIVERY, delivery.id)
+
+
+@register.filter
+def event_id(delivery: Any) -> str:
+    """evt_..., the webhook-id of what is delivered."""
+    return ids.encode(ids.EVENT, delivery.message_id)
+
+
+register.filter("endpoint_state", words.endpoint_state)
+register.filter("delivery_state", words.delivery_state)
 register.filter("run", progress.of)
 register.filter("job_name", progress.name)
 register.filter("failure", progress.failure)

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST
 
-from apps.accounts import services
+from apps.accounts import services, sessions, sign_in
 from apps.accounts.middleware import SESSION_KEY
 from apps.dashboard.page import MemberRequest, page
 from maas import errors
@@ -19,10 +19,29 @@ class NewOrganisation(forms.Form):
     organisation = forms.CharField(label=gettext_lazy("Organisation"), min_length=2, max_length=40)
 
 
-@page()
+@page(second_factor=False)  # here one is set up
 def show(request: MemberRequest) -> HttpResponse:
-    context = {"section": "account", "organisations": services.list_tenants(request.user)}
+    """Who signs in and how, from where, and for which organisations."""
+    context = {
+        "section": "account",
+        "organisations": services.list_tenants(request.user),
+        "ways": sign_in.list_ways_in(request.user),
+        "sessions": sessions.list_sessions(request.user),
+    }
     return render(request, "account.html", context)
+
+
+@login_required
+@require_POST
+def end_session(request: MemberRequest, session_id: int) -> HttpResponse:
+    """Sign out one of the member's own browsers, whatever their role."""
+    try:
+        device = sessions.end_session(request, session_id)
+    except errors.NotFound as error:
+        messages.error(request, error.message)
+    else:
+        messages.success(request, _("The session on %(device)s is ended.") % {"device": device})
+    return redirect("account")
 
 
 @login_required

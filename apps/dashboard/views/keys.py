@@ -1,6 +1,7 @@
-"""API keys: which there are, making one, revoking one."""
+"""API keys: which there are, making one, changing, rotating and revoking one."""
 
 from datetime import timedelta
+from typing import Any
 
 from django import forms
 from django.contrib import messages
@@ -11,7 +12,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django_htmx.http import HttpResponseClientRedirect
 
-from apps.accounts import services
+from apps.accounts import keys
+from apps.catalog import services as catalog
 from apps.dashboard import example
 from apps.dashboard.page import MemberRequest, page, read_id, require_writer
 from apps.dashboard.words import SCOPES
@@ -19,10 +21,11 @@ from maas import errors, ids
 
 EXPIRY = {"30": 30, "90": 90, "365": 365, "never": None}  # days
 LATELY = timedelta(days=1)  # a key used since then asks for its name before it is revoked
+GRACES = {"0": timedelta(0), "1": timedelta(days=1), "7": timedelta(days=7), "30": timedelta(days=30)}
 
 
-class NewKey(forms.Form):
-    """What a new key is asked for."""
+class KeyForm(forms.Form):
+    """What a new key is asked for. `models` are the names that can be ticked; none ticked means all."""
 
     name = forms.CharField(label=gettext_lazy("Name"), max_length=80)
     scopes = forms.MultipleChoiceField(
@@ -31,6 +34,8 @@ class NewKey(forms.Form):
         initial=["predict"],
         error_messages={"required": gettext_lazy("Choose at least one thing that the key may do.")},
     )
+    allowed_models = forms.MultipleChoiceField(label=gettext_lazy("Models"), required=False)
+    allowed_addresses = forms.CharField(label=gettext_lazy("Addresses"), required=False, max_length=2000)
     expires = forms.ChoiceField(
         label=gettext_lazy("Expires"),
         initial="90",
@@ -42,22 +47,53 @@ class NewKey(forms.Form):
         ],
     )
 
+    def __init__(self, *args: Any, models: list[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["allowed_models"].choices = [(name, name) for name in models]  # type: ignore[attr-defined]
+
+    def wanted(self) -> dict[str, Any]:
+        """The arguments of `keys.create_key` and `keys.change_key`."""
+        data = self.cleaned_data
+        addresses = data["allowed_addresses"].replace(",", " ").split()
+        wanted = {"name": data["name"], "scopes": data["scopes"], "allowed_models": data["allowed_models"], "allowed_addresses": addresses}
+        if data["expires"] != "keep":
+            days = EXPIRY[data["expires"]]
+            wanted["expires_at"] = timezone.now() + timedelta(days=days) if days else None
+        return wanted
+
+    def refuse(self, error: errors.MaasError) -> None:
+        """Put a service's error under its field."""
+        field = (error.param or "").partition("[")[0]
+        self.add_error({"expires_at": "expires"}.get(field, field) if field in {*self.fields, "expires_at"} else None, error.message)
+
+
+class EditForm(KeyForm):
+    """The same for a key that exists; its expiry stays unless another one is chosen."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["expires"].choices = [("keep", gettext_lazy("as it is")), *self.fields["expires"].choices]  # type: ignore[attr-defined]
+        self.fields["expires"].initial = "keep"
+
 
 @page()
 def index(request: MemberRequest) -> HttpResponse:
-    return render(request, "keys.html", _context(request) | {"form": NewKey()})
+    return render(request, "keys.html", _context(request) | {"form": KeyForm(models=_models(request))})
 
 
-def _context(request: MemberRequest) -> dict[str, object]:
-    keys = services.list_keys(request.tenant, with_revoked=True)
-    live = [key for key in keys if key.status == "active"]
+def _models(request: MemberRequest, *more: str) -> list[str]:
+    names = [model.name for model in catalog.list_models(request.tenant)]
+    return names + [name for name in more if name not in names]
+
+
+def _context(request: MemberRequest) -> dict[str, Any]:
+    found = keys.list_keys(request.tenant, with_revoked=True)
     return {
         "section": "keys",
-        "keys": live,
-        "gone": [key for key in keys if key.status != "active"],
-        "limit": services.KEY_LIMIT,
+        "keys": [key for key in found if key.status == "active"],
+        "gone": [key for key in found if key.status != "active"],
+        "limit": keys.KEY_LIMIT,
         "soon": timezone.now() + timedelta(days=14),
-        "lately": timezone.now() - LATELY,
         "scopes": SCOPES,
     }
 
@@ -69,53 +105,66 @@ def new(request: MemberRequest) -> HttpResponse:
     The secret is in this one answer and nowhere else.
     """
     require_writer(request)
-    form = NewKey(request.POST if request.method == "POST" else None)
+    form = KeyForm(request.POST if request.method == "POST" else None, models=_models(request))
     if request.method == "POST" and form.is_valid():
-        made = _make(request, form)
-        if made:
-            return made
-    dialog = request.htmx and request.method == "POST"
-    template = "parts/key_form.html" if dialog else "new_key.html"
+        try:
+            return _show_secret(request, *keys.create_key(request.tenant, created_by=request.user, **form.wanted()))
+        except (errors.BadRequest, errors.Forbidden) as error:
+            form.refuse(error)
+    template = "parts/key_form.html" if request.htmx and request.method == "POST" else "new_key.html"
     return render(request, template, {"form": form, "section": "keys", "scopes": SCOPES}, status=422 if form.errors else 200)
 
 
-def _make(request: MemberRequest, form: NewKey) -> HttpResponse | None:
-    days = EXPIRY[form.cleaned_data["expires"]]
-    try:
-        key, secret = services.create_key(
-            request.tenant,
-            name=form.cleaned_data["name"],
-            scopes=form.cleaned_data["scopes"],
-            expires_at=timezone.now() + timedelta(days=days) if days else None,
-            created_by=request.user,
-        )
-    except errors.BadRequest as error:
-        form.add_error(error.param if error.param in form.fields else None, error.message)
-        return None
-    response = render(
-        request,
-        "keys.html",
-        _context(request) | {"form": NewKey(), "made": key, "secret": secret, "root": example.root(request)},
-    )
+def _show_secret(request: MemberRequest, key: Any, secret: str) -> HttpResponse:
+    """The list with the secret above it; in place of the whole page where a dialog asked."""
+    shown = {"form": KeyForm(models=_models(request)), "made": key, "secret": secret, "root": example.root(request)}
+    response = render(request, "keys.html", _context(request) | shown)
     response["Cache-Control"] = "no-store"
     response["HX-Push-Url"] = "/keys"
-    response["HX-Retarget"], response["HX-Reswap"], response["HX-Reselect"] = (
-        "#main",
-        "outerHTML show:window:top",
-        "#main",
-    )
+    response["HX-Retarget"], response["HX-Reswap"], response["HX-Reselect"] = "#main", "outerHTML show:window:top", "#main"
     return response
+
+
+@page("GET", "POST")
+def edit(request: MemberRequest, key_id: str) -> HttpResponse:
+    """Change what a key may do; it holds from its next call on."""
+    require_writer(request)
+    key = keys.get_key(request.tenant, read_id(ids.KEY, key_id))
+    initial = {name: getattr(key, name) for name in ("name", "scopes", "allowed_models")}
+    initial["allowed_addresses"] = ", ".join(key.allowed_addresses)
+    form = EditForm(request.POST if request.method == "POST" else None, initial=initial, models=_models(request, *key.allowed_models))
+    if request.method == "POST" and form.is_valid():
+        try:
+            keys.change_key(request.tenant, key.id, **form.wanted())
+            messages.success(request, _("%(name)s is changed. It holds from its next call on.") % {"name": form.cleaned_data["name"]})
+            return redirect("keys")
+        except (errors.BadRequest, errors.Forbidden) as error:
+            form.refuse(error)
+    context = {"form": form, "key": key, "section": "keys", "scopes": SCOPES}
+    return render(request, "edit_key.html", context, status=422 if form.errors else 200)
+
+
+@page("GET", "POST")
+def rotate(request: MemberRequest, key_id: str) -> HttpResponse:
+    """Ask how long the old secret stays, then show the new one."""
+    require_writer(request)
+    key = keys.get_key(request.tenant, read_id(ids.KEY, key_id))
+    if request.method == "POST":
+        grace = GRACES.get(request.POST.get("grace", ""), keys.GRACE)
+        return _show_secret(request, *keys.rotate_key(request.tenant, key.id, grace=grace))
+    template = "parts/rotate_key.html" if request.htmx else "rotate_key.html"
+    return render(request, template, {"key": key, "section": "keys"})
 
 
 @page("GET", "POST")
 def revoke(request: MemberRequest, key_id: str) -> HttpResponse:
     """Ask once more, then revoke. A key that was in use lately asks for its name."""
     require_writer(request)
-    key = services.get_key(request.tenant, read_id(ids.KEY, key_id))
+    key = keys.get_key(request.tenant, read_id(ids.KEY, key_id))
     in_use = bool(key.last_used_at and key.last_used_at > timezone.now() - LATELY)
     wrong = request.method == "POST" and in_use and request.POST.get("name", "").strip() != key.name
     if request.method == "POST" and not wrong:
-        services.revoke_key(request.tenant, key.id)
+        keys.revoke_key(request.tenant, key.id)
         messages.success(request, _("%(name)s is revoked. Programs that hold it get 401 from now on.") % {"name": key.name})
         return HttpResponseClientRedirect("/keys") if request.htmx else redirect("keys")
     context = {"key": key, "in_use": in_use, "wrong": wrong, "section": "keys"}

@@ -8,7 +8,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 
-from apps.accounts import services as accounts
+from apps.accounts import keys
 from apps.catalog import services as catalog
 from apps.dashboard import example, figures, playground, snippets
 from apps.dashboard.page import STOP_POLLING, MemberRequest, page
@@ -49,7 +49,7 @@ class Progress:
 def progress(tenant: Any) -> Progress:
     """Read from keys, the ledger and jobs. Lines of a batch are no calls of a program, but they prove the same."""
     called = bool(figures.daily_rows(tenant, days=LOOK_BACK.days))
-    return Progress(bool(accounts.list_keys(tenant, with_revoked=True)), called, sum(jobs.job_counts(tenant).values()) > 0)
+    return Progress(bool(keys.list_keys(tenant, with_revoked=True)), called, sum(jobs.job_counts(tenant).values()) > 0)
 
 
 def checklist(request: MemberRequest, secret: str | None = None) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def _with_secret(snippet: snippets.Snippet, secret: str | None) -> snippets.Snip
 @page("POST")
 def make_key(request: MemberRequest) -> HttpResponse:
     """A key named first. Its secret is in this answer and nowhere else."""
-    _key, secret = accounts.create_key(request.tenant, name="first", scopes=SCOPES, created_by=request.user)
+    _key, secret = keys.create_key(request.tenant, name="first", scopes=SCOPES, created_by=request.user)
     template = "parts/steps.html" if request.htmx else "overview_first.html"
     response = render(request, template, checklist(request, secret) | {"section": "overview"})
     response["Cache-Control"] = "no-store"

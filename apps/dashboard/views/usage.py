@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
-from apps.accounts import services as accounts
+from apps.accounts import keys
 from apps.dashboard import figures
 from apps.dashboard.page import MemberRequest, page
 from apps.usage import services
@@ -78,7 +78,7 @@ def _table(
             {"name": row.name, "css": row.css, "requests": row.requests, "units": row.units} for row in figures.by_model(rows, chart)
         ]
     elif group == "key":
-        names = {key.id: key.name for key in accounts.list_keys(request.tenant, with_revoked=True)}
+        names = {key.id: key.name for key in keys.list_keys(request.tenant, with_revoked=True)}
         lines = _sum(
             services.report(request.tenant, start=start, end=end, group_by=["key"]),
             "key",

@@ -5,11 +5,13 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from allauth.account.models import EmailAddress
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import transaction
 
-from apps.accounts import services
+from apps.accounts import keys, services
 from apps.accounts.models import User
+from apps.accounts.restrictions import SCOPES
 
 EMAIL = "demo@maas.localhost"
 
@@ -36,9 +38,10 @@ def _make() -> dict[str, str]:
     user = User.objects.filter(email=EMAIL).first() or User.objects.create_user(EMAIL)
     user.set_password(password)
     user.save()
+    EmailAddress.objects.update_or_create(user=user, email=EMAIL, defaults={"verified": True, "primary": True})  # gets no mail
     member = services.get_membership(user, None)
     tenant = member.tenant if member else services.create_tenant(user, name="demo", slug="demo", plan="unlimited")
-    _, secret = services.create_key(tenant, name="demo", scopes=list(services.SCOPES), created_by=user)
+    _, secret = keys.create_key(tenant, name="demo", scopes=list(SCOPES), created_by=user)
     return {"MAAS_API_KEY": secret, "MAAS_EMAIL": EMAIL, "MAAS_PASSWORD": password}
 
 

@@ -1,0 +1,91 @@
+"""Who acts: a member in a session, a key, the platform itself, or nobody yet.
+
+The web sets the actor of each request; services ask it whether it may, and the audit log writes it down. Workers and
+commands act for the platform, which may do everything.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from django.utils.translation import gettext as _
+
+from maas import errors
+
+
+class Permission(StrEnum):
+    """What an actor may change; reading needs membership alone, but for the audit log. A key's scopes are the first seven."""
+
+    PREDICT = "predict"
+    FILES = "files"
+    JOBS = "jobs"
+    MODELS = "models"
+    USAGE = "usage"
+    KEYS = "keys"
+    WEBHOOKS = "webhooks"
+    MEMBERS = "members"
+    AUDIT = "audit"
+    ORGANISATION = "organisation"
+    OWNERS = "owners"
+
+
+@dataclass(frozen=True)
+class Actor:
+    """`kind` is user, key, system or nobody; `id` is a user's number or `key_...`, `name` an e-mail address or a key's name.
+
+    `permissions` hold in the tenant `tenant_id` and nowhere else. A key may be limited to `models` and `networks` (empty:
+    all), and ends at `expires_at`; whatever it makes must be limited as much.
+    """
+
+    kind: str
+    id: str = ""
+    name: str = ""
+    role: str = ""
+    tenant_id: UUID | None = None
+    permissions: frozenset[str] = frozenset()
+    models: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    expires_at: datetime | None = None
+    address: str = ""
+    request_id: str = ""
+
+
+SYSTEM = Actor("system", name="maas")
+_current: ContextVar[Actor] = ContextVar("maas_actor", default=SYSTEM)
+
+
+def current_actor() -> Actor:
+    """Who acts right now."""
+    return _current.get()
+
+
+@contextmanager
+def acting(actor: Actor) -> Iterator[None]:
+    """Let `actor` act in this block. It is forgotten at the end, whatever happens inside."""
+    token = _current.set(actor)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def set_actor(actor: Actor) -> None:
+    """Name the actor of the current request once it is known; the block that began the request forgets it."""
+    _current.set(actor)
+
+
+def require(tenant_id: UUID, permission: Permission) -> None:
+    """Raises Forbidden unless the actor may do this in this tenant. Every service that changes something begins with it."""
+    actor = current_actor()
+    if actor.kind == "system" or (actor.tenant_id == tenant_id and permission in actor.permissions):
+        return
+    if actor.kind == "key":
+        raise errors.Forbidden(_("A key with the scopes of this one cannot do that."), code="missing_scope")
+    words = {"role": actor.role or _("none")}
+    raise errors.Forbidden(
+        _("Your role in this organisation is %(role)s, which does not allow this. An owner can change it.") % words, code="role_forbids"
+    )
