@@ -101,7 +101,7 @@ def test_from_sign_up_to_usage(page: Page, live: Live, tmp_path: Path) -> None:
     assert sum(int(row.split(",")[column]) for row in rows[1:]) == calls + count
     page.goto(live.url + "/")
     expect(page.locator(".stats .fig").first).to_have_text(f"{calls + count:,}")
-    assert page.locator(".nudge").count() == 0
+    assert page.locator("#nudge").count() == 0
     assert complaints.found == []
 
 
