@@ -167,6 +167,11 @@ def test_members_without_a_second_factor_are_sent_to_set_one_up(cast) -> None:
     assert client_for(cast.key).get("/v1/keys").status_code == 200  # programs have keys
 
 
+def test_a_person_without_an_organisation_has_an_account_page() -> None:
+    page = browser_for(make_user("alone")).get("/account")
+    assert page.status_code == 200 and "New organisation" in page.content.decode()
+
+
 def test_who_asks_for_a_second_factor_has_one(cast) -> None:
     answer = browser_for(cast.owner).post("/team/second-factor", {"require_mfa": "on"}, follow=True)
     assert "lock yourself out" in answer.content.decode()

@@ -34,12 +34,12 @@ class MemberRequest(HttpRequest):
 View = Callable[..., HttpResponse]
 
 
-def page(*methods: str, viewers: bool = False, second_factor: bool = True) -> Callable[[View], View]:
+def page(*methods: str, viewers: bool = False, own: bool = False) -> Callable[[View], View]:
     """A view for members, answering these methods (GET if none is named).
 
     Anybody else goes to sign-in, a viewer who would change something gets 403 unless `viewers` may, a member without the
     second factor that the organisation asks for goes to set one up, and a `MaasError` becomes a page. What a role may change in
-    detail is for the services to say.
+    detail is for the services to say. An `own` page is about the person: it needs neither organisation nor second factor.
     """
     allowed = methods or ("GET",)
 
@@ -48,20 +48,22 @@ def page(*methods: str, viewers: bool = False, second_factor: bool = True) -> Ca
         def run(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             if request.method not in (*allowed, "HEAD" if "GET" in allowed else ""):
                 return HttpResponseNotAllowed(allowed)
-            return _turn_away(request, second_factor) or _answer(view, viewers, request, *args, **kwargs)
+            return _turn_away(request, own) or _answer(view, viewers, request, *args, **kwargs)
 
         return run
 
     return wrap
 
 
-def _turn_away(request: HttpRequest, second_factor: bool) -> HttpResponse | None:
+def _turn_away(request: HttpRequest, own: bool) -> HttpResponse | None:
     if not request.user.is_authenticated:
         to_login = redirect_to_login(request.get_full_path())
         return HttpResponseClientRedirect(to_login["Location"]) if request.htmx else to_login  # type: ignore[attr-defined]
+    if own:
+        return None
     if request.tenant is None:  # type: ignore[attr-defined]
         return redirect("new_organisation")
-    if second_factor and lacks_second_factor(request):
+    if lacks_second_factor(request):
         messages.warning(request, _("%(tenant)s asks for a second factor. Add one to go on.") % {"tenant": request.tenant.slug})  # type: ignore[attr-defined]
         return HttpResponseClientRedirect("/account") if request.htmx else redirect("account")  # type: ignore[attr-defined]
     return None

@@ -19,7 +19,7 @@ class NewOrganisation(forms.Form):
     organisation = forms.CharField(label=gettext_lazy("Organisation"), min_length=2, max_length=40)
 
 
-@page(second_factor=False)  # here one is set up
+@page(own=True)
 def show(request: MemberRequest) -> HttpResponse:
     """Who signs in and how, from where, and for which organisations."""
     context = {
