@@ -1,6 +1,7 @@
 """Tags and filters of the dashboard's templates."""
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django import template
@@ -109,51 +110,18 @@ def example(context: template.Context) -> dict[str, Any]:
     return before_sign_up(context["request"])
 
 
-@register.filter
-def job_id(job: Any) -> str:
-    """batch_... as the API spells it."""
-    return ids.encode(ids.BATCH, job.id)
+def _spell(prefix: str, row: Any) -> str:
+    """A row's id as the API and addresses spell it: batch_..., file-..."""
+    return ids.encode(prefix, row.id)
 
 
-@register.filter
-def file_id(file: Any) -> str:
-    """file-... as the API spells it."""
-    return ids.encode(ids.FILE, file.id)
-
-
-@register.filter
-def key_id(key: Any) -> str:
-    """key_... as the API spells it."""
-    return ids.encode(ids.KEY, key.id)
-
-
-@register.filter
-def invitation_id(invitation: Any) -> str:
-    """inv_... as addresses spell it."""
-    return ids.encode(ids.INVITATION, invitation.id)
-
-
+IDS = {
+    "job_id": ids.BATCH, "file_id": ids.FILE, "key_id": ids.KEY, "invitation_id": ids.INVITATION,
+    "webhook_id": ids.WEBHOOK, "delivery_id": ids.DELIVERY, "event_id": ids.EVENT,
+}  # fmt: skip
+for _name, _prefix in IDS.items():
+    register.filter(_name, partial(_spell, _prefix))
 register.filter("log_time", deeds.log_time)
-
-
-@register.filter
-def webhook_id(endpoint: Any) -> str:
-    """whk_... as the API spells it."""
-    return ids.encode(ids.WEBHOOK, endpoint.id)
-
-
-@register.filter
-def delivery_id(delivery: Any) -> str:
-    """dlv_... as the API spells it."""
-    return ids.encode(ids.DELIVERY, delivery.id)
-
-
-@register.filter
-def event_id(delivery: Any) -> str:
-    """evt_..., the webhook-id of what is delivered."""
-    return ids.encode(ids.EVENT, delivery.message_id)
-
-
 register.filter("endpoint_state", words.endpoint_state)
 register.filter("delivery_state", words.delivery_state)
 register.filter("run", progress.of)
