@@ -136,7 +136,7 @@ GUARDS = (
         "maas/destinations.py",
         '        _check_address(ipaddress.ip_address(text.partition("%")[0]), scheme, port)\n',
         "        pass\n",
-        "tests/test_outgoing.py -k private",
+        "tests/test_destinations.py",
     ),
     Guard(
         "webhooks: rebinding, checked at delivery",
