@@ -1,18 +1,21 @@
 """/v1/batches, in OpenAI's shapes."""
 
-from typing import Any
+from uuid import UUID
 
+from django.http.response import HttpResponseBase
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.response import Response
 
 from apps.files import services as files
 from apps.idempotency.api import idempotent
-from apps.jobs import services, stages
-from maas import ids
-from maas.api import MaasView, StrictSerializer, TenantRequest, list_of, listing, read_body, read_cursor, read_page, require_id, seconds
+from apps.jobs import services
+from apps.jobs.rendering import EVENT, render_batch, render_event
+from apps.jobs.streams import Watch
+from maas import errors, ids
+from maas.api import MaasView, StrictSerializer, TenantRequest, list_of, listing, read_body, read_cursor, read_page, require_id
+from maas.streams import stream
 
-EVENT = "event_"
 STATUSES = ["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 
 
@@ -81,36 +84,6 @@ class EventOutput(serializers.Serializer):
     data = serializers.DictField()  # type: ignore[assignment]
 
 
-def render_batch(job: Any) -> dict[str, Any]:
-    """A batch as OpenAI's clients read it, and the units charged."""
-    batch, status = job.batch, stages.openai_status(job)
-    ended = {f"{name}_at": seconds(job.finished_at) if name == status else None for name in ("completed", "failed", "expired", "cancelled")}
-    return {
-        "id": ids.encode(ids.BATCH, job.id), "object": "batch", "endpoint": batch.endpoint,
-        "model": job.model_names[0] if len(job.model_names) == 1 else None,
-        "errors": {"object": "list", "data": job.error["data"]} if job.error else None,
-        "input_file_id": file_id(batch.input_file), "completion_window": batch.completion_window, "status": status,
-        "output_file_id": file_id(batch.output_file), "error_file_id": file_id(batch.error_file),
-        "created_at": seconds(job.created_at), "in_progress_at": seconds(job.started_at), "expires_at": seconds(job.expires_at),
-        "finalizing_at": seconds(batch.finalizing_at), "cancelling_at": seconds(batch.cancelling_at), **ended,
-        "request_counts": {"total": job.total, "completed": job.completed, "failed": job.failed},
-        "metadata": batch.metadata or None, "units": job.units,
-    }  # fmt: skip
-
-
-def render_event(event: Any) -> dict[str, Any]:
-    """An event of a job."""
-    return {
-        "id": ids.encode(EVENT, event.id), "object": "batch.event", "created_at": seconds(event.created_at),
-        "level": event.level, "message": event.message, "data": event.data,
-    }  # fmt: skip
-
-
-def file_id(file: Any) -> str | None:
-    """The id of a file as the API shows it."""
-    return ids.encode(ids.FILE, file.id) if file else None
-
-
 class Batches(MaasView):
     required_scope = "jobs"
 
@@ -159,11 +132,29 @@ class Events(MaasView):
 
     @extend_schema(
         operation_id="batches_events", responses=list_of(EventOutput), tags=["Batches"],
-        parameters=[OpenApiParameter("after", str), OpenApiParameter("limit", int, description="1 to 100; 20 if missing.")],
+        parameters=[
+            OpenApiParameter("after", str), OpenApiParameter("limit", int, description="1 to 100; 20 if missing."),
+            OpenApiParameter("stream", bool, description="Server-sent events as they happen, until the batch has ended."),
+            OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER, description="Where a stream goes on."),
+        ],
     )  # fmt: skip
-    def get(self, request: TenantRequest, batch_id: str) -> Response:
-        """List what a batch told, newest first."""
-        page = read_page(request)
+    def get(self, request: TenantRequest, batch_id: str) -> HttpResponseBase:
+        """List what a batch told, newest first; with `stream=true` tell it as it happens."""
         job_id = require_id(ids.BATCH, batch_id, "batch")
+        if request.query_params.get("stream") == "true":
+            return _watch(request, job_id)
+        page = read_page(request)
         rows = services.list_events(request.tenant, job_id, page.limit + 1, read_cursor(page, EVENT))
         return Response(listing([render_event(event) for event in rows[: page.limit]], has_more=len(rows) > page.limit))
+
+
+def _watch(request: TenantRequest, job_id: UUID) -> HttpResponseBase:
+    """The stream from Last-Event-ID on; 204 once all is told, which is how an EventSource is told not to come back."""
+    text = request.META.get("HTTP_LAST_EVENT_ID")
+    after = ids.decode(EVENT, text) if text else None
+    if text and after is None:
+        raise errors.BadRequest("The header Last-Event-ID must be the id of an event.", param="Last-Event-ID", code="invalid_header")
+    job = services.get_batch(request.tenant, job_id)
+    if job.finished_at and after and not services.list_events_since(request.tenant, job_id, after=after, limit=1):
+        return Response(status=204)
+    return stream(Watch(request.tenant, job_id, after).look)

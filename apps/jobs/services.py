@@ -159,6 +159,14 @@ def list_events(tenant: Tenant, job_id: UUID, limit: int = 100, after: UUID | No
         return list((rows.filter(id__lt=after) if after else rows)[:limit])
 
 
+def list_events_since(tenant: Tenant, job_id: UUID, *, after: UUID | None, limit: int) -> list[JobEvent]:
+    """What a job told after an event (None: from the start), oldest first."""
+    job = get_job(tenant, job_id)
+    with as_tenant(tenant.id):
+        rows = JobEvent.objects.filter(tenant=tenant, job=job).order_by("id")
+        return list((rows.filter(id__gt=after) if after else rows)[:limit])
+
+
 def _jobs(tenant: Tenant) -> QuerySet[Job]:
     files_too = ("batch__input_file", "batch__output_file", "batch__error_file")
     return Job.objects.filter(tenant=tenant).select_related(*files_too)
