@@ -38,7 +38,7 @@ class Actor:
     """`kind` is user, key, system or nobody; `id` is a user's number or `key_...`, `name` an e-mail address or a key's name.
 
     `permissions` hold in the tenant `tenant_id` and nowhere else. A key may be limited to `models` and `networks` (empty:
-    all), and ends at `expires_at`; whatever it makes must be limited as much.
+    all) and by `limits` a minute, and ends at `expires_at`; whatever it makes must be limited as much.
     """
 
     kind: str
@@ -49,6 +49,7 @@ class Actor:
     permissions: frozenset[str] = frozenset()
     models: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
+    limits: tuple[tuple[str, int], ...] = ()
     expires_at: datetime | None = None
     address: str = ""
     request_id: str = ""

@@ -50,7 +50,7 @@ CONTENT_SECURITY_POLICY = {
 INSTALLED_APPS = [
     "maas",
     "apps.idempotency", "apps.accounts", "apps.audit", "apps.webhooks",
-    "apps.usage", "apps.catalog", "apps.files", "apps.inference", "apps.jobs", "apps.dashboard",
+    "apps.usage", "apps.catalog", "apps.files", "apps.billing", "apps.inference", "apps.jobs", "apps.dashboard",
     "django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions", "django.contrib.messages",
     "django.contrib.staticfiles", "django.contrib.humanize",
     "allauth", "allauth.account", "allauth.mfa", "allauth.usersessions",
@@ -60,6 +60,7 @@ INSTALLED_APPS = [
 ]  # fmt: skip
 MIDDLEWARE = [
     "maas.requests.RequestId",
+    "maas.metering.TellLimits",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -216,6 +217,7 @@ DEFAULT_FROM_EMAIL = env.text("MAAS_EMAIL_FROM", "maas <maas@localhost>")
 # ---------- limits of a call ----------
 MAAS_QUEUE_LIMIT = env.number("MAAS_QUEUE_LIMIT", 1024, least=1)  # inputs waiting for one version, over all tenants
 MAAS_BATCH_LIMIT = env.number("MAAS_BATCH_LIMIT", 32, least=1)  # inputs that the online server runs at once
+MAAS_PLANS = env.text("MAAS_PLANS", "")  # a TOML file that changes figures of apps/billing/plans.py
 MAAS_FILE_LIMIT = env.number("MAAS_FILE_LIMIT", 200 * 2**20, least=1)  # bytes of an uploaded file
 
 # ---------- webhooks ----------
@@ -234,6 +236,7 @@ REST_FRAMEWORK = {
         "apps.accounts.authentication.MemberAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["maas.wire.HasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["apps.billing.throttling.CountRequests"],
     "DEFAULT_RENDERER_CLASSES": ["maas.wire.OrjsonRenderer"],
     "DEFAULT_PARSER_CLASSES": ["maas.wire.JsonParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "maas.wire.FirstRenderer",

@@ -21,7 +21,8 @@ Check = Callable[[Any], Any]
 class TaskSpec:
     """One task. `unit` is what is counted; `upper_quantity` bounds it from a clean input and its parameters.
 
-    `work` says how many short inputs a clean input weighs: batches are cut and tenants take turns by it.
+    `work` says how many short inputs a clean input weighs: batches are cut and tenants take turns by it. `slack` is how many
+    times the bound exceeds what an input usually comes to; rate limits, which only have to be fair, divide by it.
     """
 
     name: str
@@ -32,10 +33,15 @@ class TaskSpec:
     clean: Callable[[Any, ReadFile], Any]
     upper_quantity: Callable[[Any, dict[str, Any]], int]
     work: Callable[[Any], int]
+    slack: int = 1
 
     def check_input(self, value: Any, read_file: ReadFile) -> Any:
         """One input in the form that `workers.predict` takes; `read_file` gives the bytes of a `file-` id."""
         return self.clean(value, read_file)
+
+    def likely_quantity(self, value: Any) -> int:
+        """What a clean input will come to, roughly; at least 1."""
+        return -(-self.upper_quantity(value, {}) // self.slack)
 
     def check_parameters(self, value: Any) -> dict[str, Any]:
         """The known parameters of the task; BadRequest for an unknown one or a value that does not fit."""
@@ -140,11 +146,13 @@ SPECS: dict[str, TaskSpec] = {
         # Overlapping windows read a token at most eight times, each with the question in front.
         upper_quantity=lambda value, parameters: 8 * _tokens(value["context"]) + 8 * _tokens(value["question"]) + 32,
         work=lambda value: 1 + len(value["context"]) // 1000,
+        slack=32,  # a token has about four bytes, and most contexts fit one window
     ),
     "translation": TaskSpec(
         name="translation", title="Translation", unit="token", columns=("translation",),
         parameters={"max_new_tokens": whole(1, 256)},
         clean=_source, upper_quantity=lambda value, parameters: _tokens(value) + parameters.get("max_new_tokens", 16 * _tokens(value)) + 32,
         work=lambda value: 1 + len(value) // 300,
+        slack=32,  # a token has about four bytes, and a translation is about as long as its source
     ),
 }  # fmt: skip

@@ -9,7 +9,7 @@ from rest_framework.permissions import AllowAny
 from rest_framework.response import Response
 
 from apps.accounts import keys, leaks
-from apps.accounts.restrictions import LIST_LIMIT, SCOPES
+from apps.accounts.restrictions import LARGEST_LIMIT, LIST_LIMIT, SCOPES
 from apps.accounts.services import ApiKey, User
 from apps.idempotency.api import idempotent
 from maas import ids
@@ -17,6 +17,11 @@ from maas.api import MaasView, StrictSerializer, TenantRequest, list_of, listing
 
 FURTHEST = 253402300799  # Unix seconds: the end of the year 9999
 REPORT_CHARACTERS = 1_000_000
+
+
+class KeyLimits(StrictSerializer):
+    requests_per_minute = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=LARGEST_LIMIT)
+    units_per_minute = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=LARGEST_LIMIT)
 
 
 class KeyChanges(StrictSerializer):
@@ -29,6 +34,7 @@ class KeyChanges(StrictSerializer):
         child=serializers.CharField(max_length=60), max_length=LIST_LIMIT, required=False,
         help_text="IP addresses and networks such as 203.0.113.0/24; empty allows all.",
     )  # fmt: skip
+    limits = KeyLimits(required=False, help_text="Of this key alone, below those of the plan; what is missing is not limited.")
     expires_at = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=FURTHEST, help_text="Unix seconds.")
 
 
@@ -66,6 +72,7 @@ class KeyOutput(serializers.Serializer):
     scopes = serializers.ListField(child=serializers.CharField())
     allowed_models = serializers.ListField(child=serializers.CharField())
     allowed_addresses = serializers.ListField(child=serializers.CharField())
+    limits = KeyLimits()
     status = serializers.ChoiceField(choices=["active", "expired", "revoked"])
     created_at = serializers.IntegerField()
     expires_at = serializers.IntegerField(allow_null=True)
@@ -80,7 +87,7 @@ def render_key(key: ApiKey) -> dict[str, Any]:
     times = {name: seconds(getattr(key, name)) for name in ("created_at", "expires_at", "revoked_at", "last_used_at")}
     return {
         "id": ids.encode(ids.KEY, key.id), "object": "key", "name": key.name, "prefix": key.prefix, "scopes": key.scopes,
-        "allowed_models": key.allowed_models, "allowed_addresses": key.allowed_addresses, "status": key.status,
+        "allowed_models": key.allowed_models, "allowed_addresses": key.allowed_addresses, "limits": key.limits, "status": key.status,
         "old_secret_expires_at": seconds(key.rotating_until), **times,
     }  # fmt: skip
 
@@ -115,7 +122,7 @@ class Key(MaasView):
 
     @extend_schema(operation_id="keys_update", request=KeyChanges(partial=True), responses=KeyOutput, tags=["Keys"])
     def patch(self, request: TenantRequest, key_id: str) -> Response:
-        """Change a key's name, scopes, models, addresses or expiry. It holds from the next call on."""
+        """Change a key's name, scopes, models, addresses, limits or expiry. It holds from the next call on."""
         changes = _with_moment(read_body(KeyChanges, request, partial=True))
         return Response(render_key(keys.change_key(request.tenant, require_id(ids.KEY, key_id, "key"), **changes)))
 

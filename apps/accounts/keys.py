@@ -36,7 +36,7 @@ class Caller:
 # ---------- making and changing ----------
 def create_key(
     tenant: Tenant, *, name: str, scopes: list[str], expires_at: datetime | None = None, created_by: User | None = None,
-    allowed_models: list[str] | None = None, allowed_addresses: list[str] | None = None,
+    allowed_models: list[str] | None = None, allowed_addresses: list[str] | None = None, limits: dict[str, int | None] | None = None,
 ) -> tuple[ApiKey, str]:  # fmt: skip
     """A new key and its secret, which nobody can see again.
 
@@ -44,7 +44,7 @@ def create_key(
     than the actor has itself.
     """
     require(tenant.id, Permission.KEYS)
-    wanted = check_restrictions(Restrictions(name, scopes, allowed_models or [], allowed_addresses or [], expires_at))
+    wanted = check_restrictions(Restrictions(name, scopes, allowed_models or [], allowed_addresses or [], expires_at, limits or {}))
     check_grant(tenant.id, wanted)
     secret = secrets.make_secret()
     with as_tenant(tenant.id):
@@ -57,7 +57,7 @@ def create_key(
 
 
 def change_key(tenant: Tenant, key_id: UUID, **changes: Any) -> ApiKey:
-    """Give a live key another `name`, `scopes`, `allowed_models`, `allowed_addresses` or `expires_at`.
+    """Give a live key another `name`, `scopes`, `allowed_models`, `allowed_addresses`, `limits` or `expires_at`.
 
     Raises as `create_key` does, and BadRequest for a key that has ended.
     """

@@ -14,18 +14,21 @@ from maas import errors
 from maas.actors import Permission, current_actor, require
 
 SCOPES = ("predict", "files", "jobs", "models", "usage", "keys", "webhooks")
+LIMITS = ("requests_per_minute", "units_per_minute")
+LARGEST_LIMIT = 10_000_000  # a minute
 LIST_LIMIT = 50  # models or networks that one key may name
 
 
 @dataclass(frozen=True)
 class Restrictions:
-    """A key's name and what it is limited to; an empty list of models or addresses limits nothing."""
+    """A key's name and what it is limited to; an empty list of models or addresses limits nothing, nor do empty limits."""
 
     name: str
     scopes: list[str]
     allowed_models: list[str]
     allowed_addresses: list[str]
     expires_at: datetime | None
+    limits: dict[str, int | None]  # a minute, by the names in LIMITS
 
     @classmethod
     def of(cls, key: ApiKey) -> "Restrictions":
@@ -45,6 +48,7 @@ def check_restrictions(wanted: Restrictions, *, unchanged_expiry: datetime | Non
     return replace(
         wanted, name=wanted.name.strip(), scopes=_check_scopes(wanted.scopes),
         allowed_models=_check_models(wanted.allowed_models), allowed_addresses=_check_networks(wanted.allowed_addresses),
+        limits=_check_limits(wanted.limits),
     )  # fmt: skip
 
 
@@ -81,6 +85,16 @@ def _network(text: str, index: int) -> str:
         raise _bad(f"allowed_addresses[{index}]", message) from None
 
 
+def _check_limits(limits: dict[str, int | None]) -> dict[str, int | None]:
+    """The limits that are set; None sets none."""
+    for name, most in limits.items():
+        if name not in LIMITS:
+            raise _bad("limits", _("'%(name)s' is not a limit. Choose from: %(known)s.") % {"name": name, "known": ", ".join(LIMITS)})
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= LARGEST_LIMIT):
+            raise _bad(f"limits.{name}", _("Must be a whole number from 1 to %(most)d.") % {"most": LARGEST_LIMIT})
+    return {name: limits[name] for name in LIMITS if limits.get(name) is not None}
+
+
 def _check_length(param: str, values: list[str]) -> None:
     if len(values) > LIST_LIMIT:
         raise _bad(param, _("Name at most %(n)d.") % {"n": LIST_LIMIT})
@@ -89,7 +103,7 @@ def _check_length(param: str, values: list[str]) -> None:
 def check_grant(tenant_id: UUID, wanted: Restrictions) -> None:
     """Raises Forbidden when the actor would give, or get hold of, more than it has itself.
 
-    A key gives at most its own scopes, models, networks and life. The scope `keys` makes further keys and reads the audit
+    A key gives at most its own scopes, models, networks, limits and life. The scope `keys` makes further keys and reads the audit
     log, so of the members only those who may read it give it.
     """
     if "keys" in wanted.scopes:
@@ -105,6 +119,9 @@ def check_grant(tenant_id: UUID, wanted: Restrictions) -> None:
     if actor.networks and not (wanted.allowed_addresses and all(_inside(text, actor.networks) for text in wanted.allowed_addresses)):
         own = ", ".join(actor.networks)
         raise _too_much("allowed_addresses", _("This key is limited to: %(own)s. It cannot give more.") % {"own": own})
+    for name, most in actor.limits:
+        if (wanted.limits.get(name) or most + 1) > most:
+            raise _too_much(f"limits.{name}", _("This key is limited to %(n)d a minute. It cannot give more.") % {"n": most})
     if actor.expires_at and (wanted.expires_at is None or wanted.expires_at > actor.expires_at):
         raise _too_much("expires_at", _("This key expires itself; what it makes cannot live longer."))
 

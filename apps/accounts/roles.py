@@ -31,5 +31,5 @@ def key_actor(key: ApiKey, *, address: str = "", request_id: str = "") -> Actor:
     return Actor(
         "key", id=ids.encode(ids.KEY, key.id), name=key.name, tenant_id=key.tenant_id,
         permissions=permissions, models=tuple(key.allowed_models), networks=tuple(key.allowed_addresses),
-        expires_at=key.expires_at, address=address, request_id=request_id,
+        limits=tuple(key.limits.items()), expires_at=key.expires_at, address=address, request_id=request_id,
     )  # fmt: skip

@@ -14,9 +14,14 @@ from apps.audit.recording import tenant_id
 from maas.events import AuditPruned, publish
 from maas.tenancy import SystemUse, as_system
 
-# Days by plan, None: for good. Plans belong to billing; until it exists the log cannot ask anybody else.
-DAYS: dict[str, int | None] = {"free": 30, "team": 365, "scale": 730, "unlimited": None}
+# Days by plan, None: for good. Plans belong to billing, which lies above and declares them here at the start.
+DAYS: dict[str, int | None] = {}
 STEP = 1_000  # entries of one transaction
+
+
+def declare(days: dict[str, int | None]) -> None:
+    """Say for how many days each plan keeps entries, None: for good."""
+    DAYS.update(days)
 
 
 def days_kept(plan: str) -> int | None:
@@ -27,7 +32,8 @@ def days_kept(plan: str) -> int | None:
 def prune_entries() -> int:
     """Remove what is older than each tenant's plan keeps; how many entries those were. Running it twice does no harm."""
     with as_system(SystemUse.PRUNE_AUDIT):
-        plans = list(Tenant.objects.exclude(plan="unlimited").values_list("id", "plan"))
+        ending = [plan for plan, days in DAYS.items() if days is not None]
+        plans = list(Tenant.objects.filter(plan__in=ending).values_list("id", "plan"))
     return sum(_prune_tenant(tenant, days) for tenant, plan in plans if (days := days_kept(plan)) is not None)
 
 

@@ -6,6 +6,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.response import Response
 
+from apps.billing.throttling import counts_units
 from apps.idempotency.api import idempotent
 from apps.inference import services
 from maas import errors
@@ -49,6 +50,7 @@ class Predictions(MaasView):
         operation_id="predictions_create", request=PredictionInput, responses=PredictionOutput, tags=["Predictions"],
         parameters=[OpenApiParameter("X-Deadline-Ms", int, OpenApiParameter.HEADER, description="How long you wait; 30000 if missing.")],
     )  # fmt: skip
+    @counts_units
     @idempotent(atomic=False, lease=LEASE)
     def post(self, request: TenantRequest) -> Response:
         """Ask a model for one prediction, or for a list of them."""

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from apps.accounts.services import Tenant
+from apps.billing import rates
 from apps.catalog import services as catalog
 from apps.files import services as files
 from apps.usage import services as usage
@@ -27,8 +28,8 @@ def predict(
 
     `instead_of` is an earlier call with the same meaning whose caller is gone: it will not be charged.
 
-    Raises BadRequest naming the field, NotFound for the model, Overloaded when too many calls wait and
-    DeadlineExceeded when no answer came in time; none of these is charged.
+    Raises BadRequest naming the field, NotFound for the model, RateLimited past a limit a minute, Overloaded when too many
+    calls wait and DeadlineExceeded when no answer came in time; none of these is charged.
     """
     started = time.time()
     require(tenant.id, Permission.PREDICT)
@@ -36,6 +37,7 @@ def predict(
     spec = spec_for(version.model.task)
     clean, options = check_inputs(tenant, spec, inputs), spec.check_parameters(parameters)
     work = check_work(spec, clean)
+    rates.count_call(tenant, model=version.model.name, units=likely_units(version, spec, clean))
     if instead_of and not _void(tenant, instead_of, key_id, version):
         usage.reverse_call(tenant, instead_of.hex)
     call = queue.Call(call_id or ids.uuid7(), tenant.id, key_id, version.id, clean, options, started, started + deadline_ms / 1000, work)
@@ -65,6 +67,11 @@ def check_work(spec: TaskSpec, clean: list[Any]) -> int:
         message = f"inputs: These are about {work / WORK_LIMIT:.1f} times what one call may hold. Split the call, or send a batch."
         raise errors.BadRequest(message, param="inputs", code="too_long")
     return work
+
+
+def likely_units(version: catalog.Version, spec: TaskSpec, clean: list[Any]) -> int:
+    """What a call will be charged, roughly: rate limits count before the model has counted."""
+    return usage.units_for(version.rate, [spec.likely_quantity(value) for value in clean])
 
 
 def _check(tenant: Tenant, spec: TaskSpec, value: Any, param: str) -> Any:

@@ -9,6 +9,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from apps.accounts.services import ApiKey, Tenant
+from apps.billing.plans import plan_of
 from apps.files import services as files
 from apps.jobs import stages
 from apps.jobs.models import Batch, Job, JobEvent, Kind, State
@@ -21,6 +22,7 @@ from maas.tenancy import as_tenant
 ENDPOINTS = ("/v1/predictions",)
 WINDOWS = {"24h": timedelta(hours=24)}
 METADATA_PAIRS, METADATA_NAME, METADATA_VALUE = 16, 64, 512
+RETRY_SECONDS = 10  # after which a place for another job may be free
 ACTIVE = (State.QUEUED, State.RUNNING, State.CANCELLING, State.PAUSED)
 
 
@@ -31,12 +33,14 @@ def create_batch(
 ) -> Job:  # fmt: skip
     """Start a batch over an uploaded file; a worker checks the file first. `output_expires_in` is in seconds.
 
-    Raises BadRequest that names the field, and NotFound for a file that the tenant does not have.
+    Raises BadRequest that names the field, NotFound for a file that the tenant does not have, and RateLimited while as many
+    jobs are unfinished as its plan allows.
     """
     require(tenant.id, Permission.JOBS)
     metadata = {} if metadata is None else metadata
     check_batch(endpoint, completion_window, metadata, output_expires_in)
     with as_tenant(tenant.id):
+        _check_room(tenant)
         file = _hold_input(tenant, input_file_id)
         expires_at = timezone.now() + WINDOWS[completion_window]
         job = Job.objects.create(tenant=tenant, kind=Kind.BATCH, key_id=key.id if key else None, expires_at=expires_at)
@@ -49,6 +53,17 @@ def create_batch(
         publish(BatchCreated(tenant_id=tenant.id, job_id=job.id, label=file.filename, after=details))
         enqueue("workers.tasks.validate_batch", queue="batch", tenant_id=str(tenant.id), job_id=str(job.id))
     return job
+
+
+def _check_room(tenant: Tenant) -> None:
+    """Raises RateLimited at the plan's number of unfinished jobs. The tenant's row is held, so two requests cannot pass together."""
+    most = plan_of(tenant.plan).concurrent_jobs
+    if most is None:
+        return
+    Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
+    if Job.objects.filter(tenant=tenant, state__in=ACTIVE).count() >= most:
+        message = _("Your plan runs %(n)d jobs at a time. Wait until one has ended, or cancel one.") % {"n": most}
+        raise errors.RateLimited(message, code="too_many_jobs", retry_after=RETRY_SECONDS)
 
 
 def _hold_input(tenant: Tenant, input_file_id: str) -> Any:

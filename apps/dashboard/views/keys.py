@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy
 from django_htmx.http import HttpResponseClientRedirect
 
 from apps.accounts import keys
+from apps.accounts.restrictions import LARGEST_LIMIT, LIMITS
 from apps.catalog import services as catalog
 from apps.dashboard import example
 from apps.dashboard.page import MemberRequest, page, read_id, require_writer
@@ -36,6 +37,8 @@ class KeyForm(forms.Form):
     )
     allowed_models = forms.MultipleChoiceField(label=gettext_lazy("Models"), required=False)
     allowed_addresses = forms.CharField(label=gettext_lazy("Addresses"), required=False, max_length=2000)
+    requests_per_minute = forms.IntegerField(label=gettext_lazy("Requests a minute"), required=False, min_value=1, max_value=LARGEST_LIMIT)
+    units_per_minute = forms.IntegerField(label=gettext_lazy("Units a minute"), required=False, min_value=1, max_value=LARGEST_LIMIT)
     expires = forms.ChoiceField(
         label=gettext_lazy("Expires"),
         initial="90",
@@ -55,7 +58,10 @@ class KeyForm(forms.Form):
         """The arguments of `keys.create_key` and `keys.change_key`."""
         data = self.cleaned_data
         addresses = data["allowed_addresses"].replace(",", " ").split()
-        wanted = {"name": data["name"], "scopes": data["scopes"], "allowed_models": data["allowed_models"], "allowed_addresses": addresses}
+        wanted = {
+            "name": data["name"], "scopes": data["scopes"], "allowed_models": data["allowed_models"], "allowed_addresses": addresses,
+            "limits": {name: data[name] for name in LIMITS},
+        }  # fmt: skip
         if data["expires"] != "keep":
             days = EXPIRY[data["expires"]]
             wanted["expires_at"] = timezone.now() + timedelta(days=days) if days else None
@@ -63,7 +69,7 @@ class KeyForm(forms.Form):
 
     def refuse(self, error: errors.MaasError) -> None:
         """Put a service's error under its field."""
-        field = (error.param or "").partition("[")[0]
+        field = (error.param or "").partition("[")[0].removeprefix("limits.")
         self.add_error({"expires_at": "expires"}.get(field, field) if field in {*self.fields, "expires_at"} else None, error.message)
 
 
@@ -131,6 +137,7 @@ def edit(request: MemberRequest, key_id: str) -> HttpResponse:
     require_writer(request)
     key = keys.get_key(request.tenant, read_id(ids.KEY, key_id))
     initial = {name: getattr(key, name) for name in ("name", "scopes", "allowed_models")}
+    initial |= key.limits
     initial["allowed_addresses"] = ", ".join(key.allowed_addresses)
     form = EditForm(request.POST if request.method == "POST" else None, initial=initial, models=_models(request, *key.allowed_models))
     if request.method == "POST" and form.is_valid():

@@ -1,0 +1,13 @@
+from django.apps import AppConfig
+
+
+class BillingConfig(AppConfig):
+    name = "apps.billing"
+    label = "billing"
+
+    def ready(self) -> None:
+        from apps.audit import retention
+        from apps.billing import plans
+
+        # Read now, so that a mistake in MAAS_PLANS stops the start and not the first call.
+        retention.declare({plan.name: plan.retention_days for plan in plans.every_plan().values()})

@@ -1,0 +1,104 @@
+"""What each plan allows and costs: the one place where that is said. MAAS_PLANS names a TOML file that changes figures.
+
+Money is integer micro-dollars (1,000,000 are one dollar). None: no limit; a TOML file says "none".
+"""
+
+import tomllib
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+LARGEST = 10_000_000  # of a figure per minute: maas.limits counts in whole microseconds
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Limits per minute hold for the whole organisation; `model_...` for what it asks of one model. Prices are without tax."""
+
+    name: str
+    title: str
+    requests_per_minute: int | None
+    units_per_minute: int | None
+    model_requests_per_minute: int | None
+    model_units_per_minute: int | None
+    concurrent_jobs: int | None
+    members: int | None
+    retention_days: int | None  # of the audit log
+    included_units: int | None  # a month
+    monthly_price: int  # micro-dollars
+    unit_price: int  # micro-dollars for each unit above those included
+    training_minute_price: int  # micro-dollars
+    storage_price: int  # micro-dollars for a gigabyte and month
+
+
+DECLARED = (
+    Plan(
+        "free", "Free", requests_per_minute=60, units_per_minute=600, model_requests_per_minute=60, model_units_per_minute=600,
+        concurrent_jobs=2, members=3, retention_days=30, included_units=10_000,
+        monthly_price=0, unit_price=0, training_minute_price=0, storage_price=0,
+    ),
+    Plan(
+        "team", "Team", requests_per_minute=1_200, units_per_minute=24_000, model_requests_per_minute=900, model_units_per_minute=18_000,
+        concurrent_jobs=10, members=20, retention_days=365, included_units=1_000_000,
+        monthly_price=49_000_000, unit_price=60, training_minute_price=20_000, storage_price=100_000,
+    ),
+    Plan(
+        "scale", "Scale", requests_per_minute=12_000, units_per_minute=240_000, model_requests_per_minute=9_000,
+        model_units_per_minute=180_000, concurrent_jobs=50, members=200, retention_days=730, included_units=20_000_000,
+        monthly_price=499_000_000, unit_price=40, training_minute_price=15_000, storage_price=80_000,
+    ),
+    # Of the demo, and of an operator's own organisations.
+    Plan(
+        "unlimited", "Unlimited", requests_per_minute=None, units_per_minute=None, model_requests_per_minute=None,
+        model_units_per_minute=None, concurrent_jobs=None, members=None, retention_days=None, included_units=None,
+        monthly_price=0, unit_price=0, training_minute_price=0, storage_price=0,
+    ),
+)  # fmt: skip
+FIGURES = tuple(field.name for field in fields(Plan) if field.name not in {"name", "title"})
+PRICES = tuple(name for name in FIGURES if name.endswith("_price"))
+
+
+def plan_of(name: str) -> Plan:
+    """The plan with this name. An organisation whose plan was taken away is served as on the free one."""
+    known = every_plan()
+    return known.get(name, known["free"])
+
+
+def every_plan() -> dict[str, Plan]:
+    """All plans by name. Raises ImproperlyConfigured for a file in MAAS_PLANS that cannot be meant."""
+    return _read(settings.MAAS_PLANS)
+
+
+@cache
+def _read(path: str) -> dict[str, Plan]:
+    plans = {plan.name: plan for plan in DECLARED}
+    for name, changes in (_open(path) if path else {}).items():
+        if name not in plans or not isinstance(changes, dict):
+            raise ImproperlyConfigured(f"MAAS_PLANS: there is no plan '{name}' in {path}. Known: {', '.join(plans)}.")
+        plans[name] = replace(plans[name], **{field: _figure(name, field, value) for field, value in changes.items()})
+    return plans
+
+
+def _open(path: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        raise ImproperlyConfigured(f"MAAS_PLANS: {path} cannot be read as TOML: {error}.") from None
+
+
+def _figure(plan: str, field: str, value: Any) -> Any:
+    if field not in {*FIGURES, "title"}:
+        raise ImproperlyConfigured(f"MAAS_PLANS: the plan '{plan}' has no field '{field}'. Known: title, {', '.join(FIGURES)}.")
+    if field == "title" and isinstance(value, str):
+        return value
+    if value == "none" and field not in {*PRICES, "title"}:
+        return None
+    least, most = (1 if field.endswith("_per_minute") else 0), (LARGEST if field.endswith("_per_minute") else 10**15)
+    if field == "title" or isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        wanted = "a text" if field == "title" else f"a whole number from {least} to {most}" + ("" if field in PRICES else ' or "none"')
+        raise ImproperlyConfigured(f"MAAS_PLANS: '{field}' of the plan '{plan}' must be {wanted}, not {value!r}.")
+    return value
