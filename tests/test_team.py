@@ -271,6 +271,22 @@ def test_the_secret_of_a_link_is_not_stored(cast) -> None:
         assert secret.encode() not in bytes(Invitation.objects.get(pk=invitation.pk).hash)
 
 
+def test_a_plan_has_so_many_seats_and_an_invitation_takes_one(cast, monkeypatch) -> None:
+    monkeypatch.setitem(members.SEATS, "unlimited", 3)  # the owner, the viewer, and one more
+    user = make_user("third")
+    _invitation, secret = invited(cast, user.email)
+    assert code(lambda: invited(cast, "fourth@example.org")) == "member_limit"
+    assert "2 of 3 people" in browser_for(cast.owner).get("/team").content.decode()
+    monkeypatch.setitem(members.SEATS, "unlimited", 2)
+    assert code(lambda: invitations.accept(user, secret)) == "member_limit"
+    monkeypatch.setitem(members.SEATS, "unlimited", 3)
+    assert invitations.accept(user, secret).user_id == user.pk
+
+
+def test_every_plan_declares_its_seats() -> None:
+    assert {name: members.SEATS[name] for name in ("free", "unlimited")} == {"free": 3, "unlimited": None}
+
+
 # ---------- the page ----------
 def test_the_team_page_does_all_of_it(cast) -> None:
     browser = browser_for(cast.owner)

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from apps.accounts.mails import mail_after_commit
-from apps.accounts.members import admit, check_role, require_for
+from apps.accounts.members import admit, check_role, check_seats, require_for
 from apps.accounts.models import Invitation, Membership, Tenant, User
 from maas import errors
 from maas.actors import Permission, require
@@ -133,6 +133,7 @@ def _check_new(tenant: Tenant, address: str) -> None:
     if waiting.filter(email=address).exists():
         message = _("%(email)s is invited already. Send the invitation again, or withdraw it.") % {"email": address}
         raise errors.BadRequest(message, param="email", code="already_invited")
+    check_seats(tenant, waiting.count() + Membership.objects.filter(tenant=tenant).count())
     if waiting.count() >= OPEN_LIMIT:
         raise errors.BadRequest(
             _("%(n)d invitations wait. Withdraw one first.") % {"n": OPEN_LIMIT}, param="email", code="invitation_limit"

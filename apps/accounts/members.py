@@ -8,10 +8,35 @@ from maas.actors import Permission, current_actor, require
 from maas.events import MemberAdded, MemberChanged, MemberRemoved, OwnershipTransferred, publish
 from maas.tenancy import as_tenant
 
+# People by plan, None: any number. Plans belong to billing, which lies above and declares them here at the start.
+SEATS: dict[str, int | None] = {}
+
+
+def declare_seats(seats: dict[str, int | None]) -> None:
+    """Say how many members each plan has room for, None: any number."""
+    SEATS.update(seats)
+
+
+def seats_of(tenant: Tenant) -> int | None:
+    """How many members the organisation has room for; None for any number, as for a plan that nobody knows."""
+    return SEATS.get(tenant.plan)
+
+
+def check_seats(tenant: Tenant, taken: int) -> None:
+    """Raises BadRequest when no seat is free beside those taken."""
+    seats = seats_of(tenant)
+    if seats is not None and taken >= seats:
+        message = _(
+            "The plan has room for %(n)d people, invited ones included. Remove somebody, withdraw an invitation, or change the plan."
+        )
+        raise errors.BadRequest(message % {"n": seats}, param="email", code="member_limit")
+
 
 def admit(tenant: Tenant, *, user: User, role: str) -> Membership:
     """Let a user into an organisation, for whoever has checked that this may be, as an invitation does."""
     with as_tenant(tenant.id):
+        Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
+        check_seats(tenant, Membership.objects.filter(tenant=tenant).count())
         member = Membership.objects.create(tenant=tenant, user=user, role=check_role(role))
         publish(MemberAdded(tenant_id=tenant.id, user_id=user.pk, label=user.email, after={"role": role}))
     return member

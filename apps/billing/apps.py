@@ -6,8 +6,11 @@ class BillingConfig(AppConfig):
     label = "billing"
 
     def ready(self) -> None:
+        from apps.accounts import members
         from apps.audit import retention
         from apps.billing import plans
 
         # Read now, so that a mistake in MAAS_PLANS stops the start and not the first call.
-        retention.declare({plan.name: plan.retention_days for plan in plans.every_plan().values()})
+        every = plans.every_plan().values()
+        retention.declare({plan.name: plan.retention_days for plan in every})
+        members.declare_seats({plan.name: plan.members for plan in every})

@@ -35,6 +35,7 @@ def _show(request: MemberRequest, form: InviteForm, status: int = 200) -> HttpRe
     context = {
         "section": "team",
         "people": [_person(member, people) for member in people],
+        "seats": members.seats_of(request.tenant),
         "invitations": invitations.list_open(request.tenant),
         "form": form,
         "may_invite": Permission.MEMBERS in actor.permissions,
