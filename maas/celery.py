@@ -28,6 +28,7 @@ app.conf.update(
         "sweep": {"task": "workers.tasks.sweep", "schedule": 5.0, "options": {"queue": "default", "expires": 5}},
         "sweep-webhooks": {"task": "workers.tasks.sweep_webhooks", "schedule": 5.0, "options": {"queue": "default", "expires": 5}},
         "roll-up-usage": {"task": "workers.tasks.roll_up_usage", "schedule": 15.0, "options": {"queue": "default", "expires": 15}},
+        "partition-usage": {"task": "workers.tasks.partition_usage", "schedule": 86400.0, "options": {"queue": "default"}},
         "forget-sessions": {"task": "workers.tasks.forget_sessions", "schedule": 86400.0, "options": {"queue": "default"}},
         "anchor-audit": {"task": "workers.tasks.anchor_audit", "schedule": 3600.0, "options": {"queue": "default", "expires": 3600}},
         "prune-audit": {"task": "workers.tasks.prune_audit", "schedule": 86400.0, "options": {"queue": "default", "expires": 86400}},

@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -11,13 +10,14 @@ from django.utils import timezone
 
 from apps.usage import services
 from apps.usage.models import UsageRecord
+from maas import ids
 from maas.tenancy import as_tenant
 from tests.cast import client_for
 
 
 def line(source: str | None = None, **fields) -> services.UsageLine:
     facts = {"kind": "prediction", "model": "m", "version": 1, "unit": "token", "quantity": 400, "units": 2}
-    return services.UsageLine(source=source or uuid4().hex, **{**facts, **fields})
+    return services.UsageLine(source=source or ids.uuid7().hex, **{**facts, **fields})
 
 
 def total(tenant) -> dict[str, int]:

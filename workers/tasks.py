@@ -10,6 +10,7 @@ from apps.audit import anchors, retention
 from apps.files import services as files
 from apps.idempotency import services as idempotency
 from apps.jobs import sweeping
+from apps.usage import partitions
 from apps.usage import services as usage
 from apps.webhooks import delivering
 from apps.webhooks import sweeping as webhooks
@@ -62,6 +63,11 @@ def sweep_webhooks() -> None:
 @app.task(name="workers.tasks.roll_up_usage")
 def roll_up_usage() -> None:
     usage.roll_up()
+
+
+@app.task(name="workers.tasks.partition_usage")
+def partition_usage() -> None:
+    partitions.make_partitions()
 
 
 @app.task(name="workers.tasks.anchor_audit")

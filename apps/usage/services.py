@@ -1,7 +1,7 @@
 """Usage: record what was worked on, exactly once, and add it up."""
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,23 +9,27 @@ from django.db import connection
 from django.utils import timezone
 
 from apps.accounts.services import Tenant
-from apps.usage.models import Kind, UsageRecord
-from maas import errors, ids
+from apps.usage import rollups, spans
+from apps.usage.models import ArchivedMonth, Kind, UsageRecord
+from apps.usage.periods import month_of, period_of
+from maas import errors
 from maas.tenancy import SystemUse, as_system, as_tenant
 
 GROUPS = {
-    "day": "to_char(date_trunc('day', created_at), 'YYYY-MM-DD')",
-    "hour": """to_char(date_trunc('hour', created_at), 'YYYY-MM-DD"T"HH24:00:00"Z"')""",
+    "day": "to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
+    "hour": """to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:00:00"Z"')""",
     "model": "model",
     "key": "key_id",
     "job": "job_id",
 }
 REPORT_DAYS = 366
+roll_up = rollups.roll_up
+CHARGED_WITHIN = timedelta(days=7)  # after work began: a batch has a day, an answer that is kept to be repeated too
 
 
 @dataclass(frozen=True)
 class UsageLine:
-    """What one piece of work used. `source` is unique over all time; `requests` counts calls or lines."""
+    """What one piece of work used. `source` is unique over all time and holds a UUIDv7 (`periods`); `requests` counts calls or lines."""
 
     source: str
     kind: str
@@ -70,7 +74,7 @@ def void_call(tenant: Tenant, line: UsageLine) -> bool:
 def reverse_call(tenant: Tenant, source: str) -> None:
     """Take back a charge whose answer never reached the caller; doing it twice changes nothing."""
     with as_tenant(tenant.id):
-        charged = UsageRecord.objects.get(tenant=tenant, source=source)
+        charged = UsageRecord.objects.get(tenant=tenant, period=period_of(source), source=source)
         if charged.kind == Kind.PREDICTION:
             line = UsageLine(
                 f"reversal:{source}", Kind.REVERSAL, charged.model, charged.version, charged.unit,
@@ -85,12 +89,12 @@ def _insert(rows: list[tuple[UUID, UsageLine]]) -> set[str]:
         return set()
     names = ["source", "kind", "model", "version", "unit", "quantity", "units", "requests", "key_id", "job_id"]
     ordered = sorted(rows, key=lambda row: row[1].source)
-    values = [[ids.uuid7(), tenant, timezone.now(), *(getattr(line, name) for name in names)] for tenant, line in ordered]
+    values = [[tenant, timezone.now(), period_of(line.source), *(getattr(line, name) for name in names)] for tenant, line in ordered]
     marks = ", ".join(["(" + ", ".join(["%s"] * (len(names) + 3)) + ")"] * len(values))
-    columns = ", ".join(["id", "tenant_id", "created_at", *names])
+    columns = ", ".join(["tenant_id", "created_at", "period", *names])
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO usage_usagerecord ({columns}) VALUES {marks} ON CONFLICT (source) DO NOTHING RETURNING source",  # noqa: S608  # names above
+            f"INSERT INTO usage_usagerecord ({columns}) VALUES {marks} ON CONFLICT (period, source) DO NOTHING RETURNING source",  # noqa: S608  # names above
             [value for row in values for value in row],
         )
         return {source for (source,) in cursor.fetchall()}
@@ -100,18 +104,35 @@ def _insert(rows: list[tuple[UUID, UsageLine]]) -> set[str]:
 def report(tenant: Tenant, *, start: datetime, end: datetime, group_by: list[str]) -> list[dict[str, Any]]:
     """Requests, quantity and units from `start` up to `end` (UTC, `end` excluded), a row a group.
 
-    Raises BadRequest for a group that does not exist and for a span of more than 366 days.
+    It equals the ledger at every moment, and reads the ledger itself for a part of an hour only.
+
+    Raises BadRequest for a group that does not exist, for a span of more than 366 days, and for a part of an hour
+    whose lines have been archived.
     """
     _check_report(start, end, group_by)
-    chosen = ", ".join([f"{GROUPS[name]} AS {name}" for name in group_by] + ["unit"])
-    places = ", ".join(str(position + 1) for position in range(len(group_by) + 1))
+    return _add_up(tenant, start, end, [(GROUPS[name], name) for name in group_by] + [("unit", "unit")])
+
+
+def _add_up(tenant: Tenant, start: datetime, end: datetime, groups: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Sums by SQL expressions and their names."""
+    span = spans.cut(start, end, now=timezone.now(), by_hour=("hour" in (name for _, name in groups)))
+    _check_edges(span.edges)
+    lines, parameters = span.query(tenant.id)
+    chosen = "".join(f"{expression} AS {name}, " for expression, name in groups)
+    places = ", ".join(str(position + 1) for position in range(len(groups)))
     return _rows(
         tenant,
-        f"""SELECT {chosen}, sum(requests)::bigint AS requests, sum(quantity)::bigint AS quantity, sum(units)::bigint AS units
-            FROM usage_usagerecord WHERE tenant_id = %s AND created_at >= %s AND created_at < %s AND kind <> 'void'
-            GROUP BY {places} ORDER BY {places}""",  # noqa: S608  # GROUPS holds every name that gets here
-        [tenant.id, start, end],
+        f"""SELECT {chosen} sum(requests)::bigint AS requests, sum(quantity)::bigint AS quantity, sum(units)::bigint AS units
+            FROM ({lines}) AS lines GROUP BY {places} ORDER BY {places}""",  # noqa: S608  # GROUPS holds every name that gets here
+        parameters,
     )
+
+
+def _check_edges(edges: list[spans.Range]) -> None:
+    """Lines of a month may have been charged a while after its end, so the month before counts for that long."""
+    months = {month_of(moment) for edge in edges for moment in (edge[0], edge[0] - CHARGED_WITHIN)}
+    if months and ArchivedMonth.objects.filter(period__in=months).only("period").exists():
+        raise errors.BadRequest("That time has been archived: 'start' and 'end' must be whole hours.", param="start", code="invalid_value")
 
 
 def _check_report(start: datetime, end: datetime, group_by: list[str]) -> None:
@@ -131,18 +152,15 @@ def totals(tenant: Tenant, start: datetime, end: datetime) -> dict[str, int]:
 
 
 def daily_series(tenant: Tenant, *, days: int = 30) -> list[dict[str, Any]]:
-    """One row a day and model for the last `days` UTC days, today included; up to 15 s behind the ledger."""
-    since = timezone.now().date() - timedelta(days=days - 1)
-    return _rows(
-        tenant,
-        """SELECT day, model, sum(requests)::bigint AS requests, sum(units)::bigint AS units
-           FROM usage_usagedaily WHERE tenant_id = %s AND day >= %s GROUP BY day, model ORDER BY day, model""",
-        [tenant.id, since],
-    )
+    """One row a day and model for the last `days` UTC days, today included."""
+    now = timezone.now()
+    since = datetime.combine(now.astimezone(UTC).date() - timedelta(days=days - 1), time(), tzinfo=UTC)
+    day = "(moment AT TIME ZONE 'UTC')::date"
+    return _add_up(tenant, since, now + timedelta(seconds=1), [(day, "day"), ("model", "model")])
 
 
 def hourly_series(tenant: Tenant, *, hours: int = 24) -> list[dict[str, Any]]:
-    """One row an hour and model for the last `hours`, from the ledger."""
+    """One row an hour and model for the last `hours`."""
     now = timezone.now()
     start = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=hours - 1)
     return report(tenant, start=start, end=now + timedelta(seconds=1), group_by=["hour", "model"])
@@ -153,28 +171,3 @@ def _rows(tenant: Tenant, sql: str, parameters: list[Any]) -> list[dict[str, Any
         cursor.execute(sql, parameters)
         names = [column.name for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
-# ---------- roll-up ----------
-ROLL_UP = """
-INSERT INTO usage_usagedaily (id, tenant_id, created_at, day, model, key_id, requests, quantity, units)
-SELECT gen_random_uuid(), tenant_id, now(), (created_at AT TIME ZONE 'UTC')::date, model, key_id,
-       sum(requests), sum(quantity), sum(units)
-FROM usage_usagerecord WHERE created_at >= %s AND kind <> 'void' GROUP BY tenant_id, 4, model, key_id
-ON CONFLICT (tenant_id, day, model, key_id) DO UPDATE
-SET requests = excluded.requests, quantity = excluded.quantity, units = excluded.units
-WHERE (usage_usagedaily.requests, usage_usagedaily.quantity, usage_usagedaily.units)
-      IS DISTINCT FROM (excluded.requests, excluded.quantity, excluded.units)
-"""
-
-
-def roll_up(since: date | None = None) -> int:
-    """Add up the ledger by day from `since` (yesterday if not given) on; the lines that changed.
-
-    It computes whole days anew, so it can run again at any time and repairs what a crash left out.
-    """
-    first = since or timezone.now().date() - timedelta(days=1)
-    with as_system(SystemUse.ROLL_UP_USAGE), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('roll_up'))")
-        cursor.execute(ROLL_UP, [datetime.combine(first, datetime.min.time(), tzinfo=timezone.get_default_timezone())])
-        return cursor.rowcount
