@@ -1,4 +1,4 @@
-"""Mail that goes out once what it tells is committed."""
+"""Plain mail to people: at once, or once what it tells is committed."""
 
 from uuid import UUID
 
@@ -11,12 +11,14 @@ log = structlog.get_logger(__name__)
 
 def mail_after_commit(tenant_id: UUID, *, subject: str, paragraphs: list[str], to: list[str]) -> None:
     """Send a plain text. A mail server that is away is logged and undoes nothing: the audit log holds the fact."""
-    body = "\n\n".join(paragraphs) + "\n"
-    transaction.on_commit(lambda: _send(tenant_id, subject, body, to))
+    transaction.on_commit(lambda: send(tenant_id, subject=subject, paragraphs=paragraphs, to=to))
 
 
-def _send(tenant_id: UUID, subject: str, body: str, to: list[str]) -> None:
+def send(tenant_id: UUID, *, subject: str, paragraphs: list[str], to: list[str]) -> bool:
+    """Send a plain text now; whether the mail server took it. One that is away is logged."""
     try:
-        send_mail(subject, body, None, to)
+        send_mail(subject, "\n\n".join(paragraphs) + "\n", None, to)
     except OSError:  # smtplib's errors are OSErrors
         log.exception("mail not sent", tenant=str(tenant_id), subject=subject)
+        return False
+    return True

@@ -3,13 +3,12 @@
 from datetime import timedelta
 from uuid import UUID
 
-import structlog
 from django.conf import settings
-from django.core.mail import send_mail
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from apps.accounts import mails
 from apps.accounts.members import addresses_of
 from apps.accounts.services import Role, Tenant
 from apps.webhooks.claiming import count_due
@@ -18,7 +17,6 @@ from apps.webhooks.models import Attempt, Delivery, Endpoint, Message
 from maas import ids, queue
 from maas.tenancy import SystemUse, as_system, as_tenant
 
-log = structlog.get_logger(__name__)
 KEEP = timedelta(days=30)  # the log of deliveries
 STEP = 1000  # rows that one sweep removes
 SETTLED = timedelta(hours=1)  # after which nothing refers to a deleted endpoint any more
@@ -66,12 +64,7 @@ def _mail(endpoint: Endpoint) -> bool:
         words["address"],
     ]
     subject = _("A webhook of %(tenant)s was switched off") % words
-    try:
-        send_mail(subject, "\n\n".join(paragraphs) + "\n", None, addresses_of(tenant, Role.OWNER, Role.ADMIN))
-    except OSError:  # smtplib's errors are OSErrors
-        log.exception("mail not sent", tenant=str(tenant.id), subject=subject)
-        return False
-    return True
+    return mails.send(tenant.id, subject=subject, paragraphs=paragraphs, to=addresses_of(tenant, Role.OWNER, Role.ADMIN))
 
 
 def _reason(endpoint: Endpoint) -> str:

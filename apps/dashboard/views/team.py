@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy
 from django_htmx.http import HttpResponseClientRedirect
 
 from apps.accounts import invitations, members, services
-from apps.accounts.second_factor import has_second_factor
+from apps.accounts.second_factor import has_second_factor, have_second_factor
 from apps.accounts.services import Membership, Role
 from apps.dashboard.page import MemberRequest, page, read_id
 from apps.dashboard.words import ROLES
@@ -34,7 +34,7 @@ def _show(request: MemberRequest, form: InviteForm, status: int = 200) -> HttpRe
     actor = current_actor()
     context = {
         "section": "team",
-        "people": [_person(member, people) for member in people],
+        "people": _persons(people),
         "seats": members.seats_of(request.tenant),
         "invitations": invitations.list_open(request.tenant),
         "form": form,
@@ -46,18 +46,21 @@ def _show(request: MemberRequest, form: InviteForm, status: int = 200) -> HttpRe
     return render(request, "team.html", context, status=status)
 
 
-def _person(member: Membership, people: list[Membership]) -> dict[str, Any]:
-    """A member with what the table says of them."""
-    owners = sum(other.role == Role.OWNER for other in people)
+def _persons(people: list[Membership]) -> list[dict[str, Any]]:
+    """The members with what the table says of each."""
+    owners = sum(member.role == Role.OWNER for member in people)
+    secured = have_second_factor([member.user_id for member in people])
     actor = current_actor()
-    needed = Permission.OWNERS if member.role == Role.OWNER else Permission.MEMBERS
-    return {
-        "row": member,
-        "last_owner": member.role == Role.OWNER and owners == 1,
-        "second_factor": has_second_factor(member.user),
-        "is_me": actor.id == str(member.user_id),
-        "may_change": needed in actor.permissions,
-    }
+    return [
+        {
+            "row": member,
+            "last_owner": member.role == Role.OWNER and owners == 1,
+            "second_factor": member.user_id in secured,
+            "is_me": actor.id == str(member.user_id),
+            "may_change": (Permission.OWNERS if member.role == Role.OWNER else Permission.MEMBERS) in actor.permissions,
+        }
+        for member in people
+    ]
 
 
 @page("POST")
