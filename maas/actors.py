@@ -31,6 +31,7 @@ class Permission(StrEnum):
     AUDIT = "audit"
     ORGANISATION = "organisation"
     OWNERS = "owners"
+    BILLING = "billing"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import uuid
 
 FILE, BATCH, PREDICTION, KEY, REQUEST = "file-", "batch_", "pred_", "key_", "req_"
 WEBHOOK, EVENT, DELIVERY, AUDIT, INVITATION = "whk_", "evt_", "dlv_", "aud_", "inv_"
+BUDGET, INVOICE, CREDIT = "bgt_", "in_", "crd_"
 
 
 def uuid7() -> uuid.UUID:

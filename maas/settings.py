@@ -50,7 +50,7 @@ CONTENT_SECURITY_POLICY = {
 INSTALLED_APPS = [
     "maas",
     "apps.idempotency", "apps.accounts", "apps.audit", "apps.webhooks",
-    "apps.usage", "apps.catalog", "apps.files", "apps.billing", "apps.inference", "apps.jobs", "apps.dashboard",
+    "apps.usage", "apps.catalog", "apps.files", "apps.billing", "apps.payments", "apps.inference", "apps.jobs", "apps.dashboard",
     "django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions", "django.contrib.messages",
     "django.contrib.staticfiles", "django.contrib.humanize",
     "allauth", "allauth.account", "allauth.mfa", "allauth.usersessions",

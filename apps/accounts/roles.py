@@ -7,7 +7,7 @@ from maas.actors import Actor, Permission
 DEVELOPER = frozenset(
     {Permission.PREDICT, Permission.FILES, Permission.JOBS, Permission.MODELS, Permission.USAGE, Permission.KEYS, Permission.WEBHOOKS}
 )
-ADMIN = DEVELOPER | {Permission.MEMBERS, Permission.AUDIT, Permission.ORGANISATION}
+ADMIN = DEVELOPER | {Permission.MEMBERS, Permission.AUDIT, Permission.ORGANISATION, Permission.BILLING}
 MAY: dict[str, frozenset[str]] = {
     Role.VIEWER: frozenset(),
     Role.DEVELOPER: DEVELOPER,

@@ -1,0 +1,1 @@
+"""Tables of money: budgets, credits, invoices. Amounts are integer micro-dollars, those of invoices cents."""

@@ -1,0 +1,1 @@
+"""What Stripe knows of a tenant, and what it is told."""
