@@ -158,7 +158,8 @@ SPECS: dict[str, TaskSpec] = {
     "translation": TaskSpec(
         name="translation", title="Translation", unit="token", columns=("translation",),
         parameters={"max_new_tokens": whole(1, 256)},
-        clean=_source, upper_quantity=lambda value, parameters: _tokens(value) + parameters.get("max_new_tokens", 16 * _tokens(value)) + 32,
+        clean=_source,
+        upper_quantity=lambda value, parameters: _tokens(value) + parameters.get("max_new_tokens", _longest_translation(value)),
         work=lambda value: 1 + len(value) // 300,
         slack=8,  # a token has about four bytes, and a translation is about as long as its source
     ),
