@@ -133,10 +133,12 @@ def _tokens(*texts: str) -> int:
     return sum(len(part.encode()) for part in texts)
 
 
-def _longest_translation(text: str) -> int:
-    """Tokens that a model may write: thrice those of each piece and thirteen more. A piece is a sentence, a line, or long."""
-    ends = sum(map(text.count, ".!?…\n"))
-    return 3 * _tokens(text) + 13 * (ends + _tokens(text) // 64 + 1)
+def _translated(text: str, parameters: dict[str, Any]) -> int:
+    """Tokens that are read and written at most. A piece is a sentence, a line, or long; its translation has thrice its tokens
+    and thirteen more, and one token beyond its bytes says that a word begins."""
+    pieces = sum(map(text.count, ".!?…\n")) + _tokens(text) // 64 + 1
+    read = _tokens(text) + pieces
+    return read + int(parameters.get("max_new_tokens", 3 * read + 13 * pieces))
 
 
 SPECS: dict[str, TaskSpec] = {
@@ -158,8 +160,7 @@ SPECS: dict[str, TaskSpec] = {
     "translation": TaskSpec(
         name="translation", title="Translation", unit="token", columns=("translation",),
         parameters={"max_new_tokens": whole(1, 256)},
-        clean=_source,
-        upper_quantity=lambda value, parameters: _tokens(value) + parameters.get("max_new_tokens", _longest_translation(value)),
+        clean=_source, upper_quantity=_translated,
         work=lambda value: 1 + len(value) // 300,
         slack=8,  # a token has about four bytes, and a translation is about as long as its source
     ),
