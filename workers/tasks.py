@@ -11,7 +11,7 @@ from apps.files import services as files
 from apps.idempotency import services as idempotency
 from apps.jobs import sweeping
 from apps.payments import inbox, metering, sending
-from apps.usage import partitions
+from apps.usage import partitions, reservations
 from apps.usage import services as usage
 from apps.webhooks import delivering
 from apps.webhooks import sweeping as webhooks
@@ -44,6 +44,7 @@ def sweep() -> None:
     sweeping.sweep_jobs()
     files.sweep_files()
     idempotency.sweep_answers()
+    reservations.sweep_reservations()
 
 
 @app.task(name="workers.tasks.forget_sessions")
