@@ -100,6 +100,15 @@ def settle(claim: Claim, result: Result) -> None:
         )
 
 
+def decide(identifier: str, *, arrived: bool) -> bool:
+    """What the operator found out about a held event: Stripe has it, or it is to be sent; False when none is held."""
+    now = timezone.now()
+    known = {"sent_at": now} if arrived else {"next_at": now, "uncertain_since": None}
+    with as_system(SystemUse.COLLECT_PAYMENTS):
+        held = MeterEvent.objects.filter(identifier=identifier, sent_at=None, held_at__isnull=False)
+        return bool(held.update(held_at=None, **known))
+
+
 def wait_after(attempts: int) -> timedelta:
     """5, 10, 20 seconds, up to an hour."""
     return min(LONGEST_WAIT, timedelta(seconds=5 * 2 ** min(attempts - 1, 12)))
