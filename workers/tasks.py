@@ -7,6 +7,7 @@ from uuid import UUID
 
 from apps.accounts import sessions
 from apps.audit import anchors, retention
+from apps.billing import alerts, invoices, subscriptions, terms
 from apps.files import services as files
 from apps.idempotency import services as idempotency
 from apps.jobs import sweeping
@@ -101,3 +102,25 @@ def follow_stripe_event(event_id: str) -> None:
 def sweep_payments() -> None:
     inbox.follow_due()
     sending.send_due()
+
+
+@app.task(name="workers.tasks.sweep_alerts")
+def sweep_alerts() -> None:
+    alerts.sweep_alerts()
+
+
+@app.task(name="workers.tasks.turn_plans")
+def turn_plans() -> None:
+    subscriptions.apply_due_plans()
+
+
+@app.task(name="workers.tasks.refresh_terms")
+def refresh_terms() -> None:
+    invoices.note_overdue_invoices()
+    terms.refresh_all()
+
+
+@app.task(name="workers.tasks.close_months")
+def close_months() -> None:
+    subscriptions.apply_due_plans()
+    invoices.close_months()
