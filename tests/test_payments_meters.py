@@ -11,6 +11,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.utils import timezone
 
+from apps.billing import invoices, reconciling
 from apps.billing.plans import plan_of
 from apps.payments import checking, metering, sending
 from apps.payments.models import Meter, MeterEvent
@@ -285,3 +286,44 @@ def test_what_was_told_is_kept_in_the_meter_of_the_month(bank, payer) -> None:
     with as_tenant(payer.id):
         meter = Meter.objects.get(tenant=payer)
     assert (meter.units_told, meter.cents_told, meter.sequence) == (above(10_000), charge(10_000), 1)
+
+
+def test_the_books_are_one_after_the_month_is_closed(bank, cast) -> None:
+    with time_machine.travel(EVENING, tick=False) as clock:
+        subscribe(bank, cast.tenant)
+        use(cast.tenant, above(10_000))
+        clock.move_to(datetime(2027, 4, 1, 1, 5, tzinfo=UTC))
+        metering.tell_usage()
+        send_all()
+        assert invoices.close_month(cast.tenant, MARCH)
+        assert named(cast.tenant) == []
+        with as_system(SystemUse.COLLECT_PAYMENTS):
+            MeterEvent.objects.filter(tenant=cast.tenant, meter="maas_units").update(value=1)
+        assert named(cast.tenant) == [f"units told to Stripe: tenant {cast.tenant.id}, 2027-03: {above(10_000)} in the ledger, 1 told"]
+
+
+def named(tenant) -> list[str]:
+    return [str(one) for one in reconciling.differences() if str(tenant.id) in str(one)]
+
+
+def test_a_connection_that_could_not_be_made_is_certain(bank, payer, settings_of) -> None:
+    """Hours without a network hold nothing: what never left us can be sent at any time."""
+    use(payer, 40)
+    metering.tell_month(payer.id, month_of(timezone.now()))
+    with settings_of(MAAS_STRIPE_URL="http://127.0.0.1:9"):
+        sending.send_due()
+    with time_machine.travel(timezone.now() + timedelta(hours=30)):
+        send_all()
+    assert events_of(payer)[0].sent_at is not None
+
+
+def test_a_turn_ends_when_stripe_does_not_answer(bank, payer) -> None:
+    for units in range(1, 8):
+        use(payer, units)
+        metering.tell_month(payer.id, month_of(timezone.now()))
+    bank.faults.rates = {"lost": 1.0}
+    sending.send_due()
+    bank.faults.rates = {}
+    assert sum(event.attempts for event in events_of(payer)) == sending.PATIENCE
+    send_all()
+    assert told(bank, payer) == (28, 0)

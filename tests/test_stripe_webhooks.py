@@ -194,7 +194,7 @@ def test_an_event_is_followed_by_one_worker_at_a_time(bank, cast, monkeypatch) -
     bank.deliver_one(event_id, hook)
     seen = []
     monkeypatch.setattr(
-        fetching, "look_at", lambda kind, object_id: seen.append(object_id) or inbox.follow(event_id) or fetching.Look(1, ())
+        fetching, "look_at", lambda kind, object_id, **_more: seen.append(object_id) or inbox.follow(event_id) or fetching.Look(1, ())
     )
     inbox.follow(event_id)
     assert len(seen) == 1
@@ -257,3 +257,12 @@ def test_a_subscription_to_none_of_our_plans_is_not_mirrored(bank, cast) -> None
     inbox.follow(event_id)
     assert "prices of a plan" in stored(event_id).error
     assert now_of(cast.tenant).plan == "team"
+
+
+def test_what_was_done_long_ago_is_forgotten_and_what_failed_is_kept(bank) -> None:
+    done = event(bank, "plan.created", {"id": "plan_1", "object": "plan"})
+    failed = event(bank, "customer.updated", bank.state.create_customer({"name": "made by hand"}))
+    tell(bank)
+    with time_machine.travel(timezone.now() + timedelta(days=91)):
+        inbox.forget_old()
+    assert (stored(done), stored(failed).outcome) == (None, "failed")

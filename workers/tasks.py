@@ -101,6 +101,7 @@ def follow_stripe_event(event_id: str) -> None:
 @app.task(name="workers.tasks.sweep_payments")
 def sweep_payments() -> None:
     inbox.follow_due()
+    inbox.forget_old()
     sending.send_due()
 
 
