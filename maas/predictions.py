@@ -1,5 +1,7 @@
-"""The body of a prediction, the same from a call and from a line of a batch."""
+"""The bodies of answers, the same from a call and from a line of a batch."""
 
+import base64
+import struct
 import time
 from typing import Any
 from uuid import UUID
@@ -21,3 +23,14 @@ def render_prediction(
         "usage": {"units": units, "unit": unit},
         "timing": {"queue_ms": round(queue_ms, 1), "compute_ms": round(compute_ms, 1)},
     }
+
+
+def render_embeddings(vectors: list[list[float]], *, model: str, tokens: int, encoding: str) -> dict[str, Any]:
+    """OpenAI's answer to /v1/embeddings; `encoding` is `float`, or `base64` for the bytes of little-endian float32."""
+    shown: list[Any] = [_packed(vector) for vector in vectors] if encoding == "base64" else vectors
+    data = [{"object": "embedding", "index": index, "embedding": one} for index, one in enumerate(shown)]
+    return {"object": "list", "data": data, "model": model, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
+
+
+def _packed(vector: list[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

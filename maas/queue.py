@@ -97,13 +97,15 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server made of a call: its outputs, the units charged, milliseconds in the queue and in the model."""
+    """What the server made of a call: its outputs, the units charged, milliseconds in the queue and in the model, and the
+    quantity that was worked on, such as tokens."""
 
     outputs: list[Any]
     units: int
     queue_ms: float
     compute_ms: float
     error: dict[str, Any] | None = None
+    quantity: int = 0
 
 
 _connection: redis.Redis | None = None

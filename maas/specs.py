@@ -12,6 +12,7 @@ from maas import errors, pictures
 QUESTION_LIMIT = 2_000  # characters
 CONTEXT_LIMIT = 20_000  # characters; longer than a window of the model is read in overlapping windows
 SOURCE_LIMIT = 4_000  # characters
+TEXT_LIMIT = 20_000  # characters to embed; no model reads as much at once, and what each reads it says in tokens
 
 ReadFile = Callable[[str], bytes]
 Check = Callable[[Any], Any]
@@ -122,6 +123,10 @@ def _source(value: Any, read_file: ReadFile) -> str:
     return text(value, limit=SOURCE_LIMIT)
 
 
+def _passage(value: Any, read_file: ReadFile) -> str:
+    return text(value, limit=TEXT_LIMIT)
+
+
 def _picture(value: Any, read_file: ReadFile) -> bytes:
     if isinstance(value, str) and value.startswith("file-"):
         return pictures.check(read_file(value))
@@ -163,5 +168,12 @@ SPECS: dict[str, TaskSpec] = {
         clean=_source, upper_quantity=_translated,
         work=lambda value: 1 + len(value) // 300,
         slack=8,  # a token has about four bytes, and a translation is about as long as its source
+    ),
+    "feature-extraction": TaskSpec(
+        name="feature-extraction", title="Embeddings", unit="token", columns=("text",),
+        parameters={"normalize": truth, "truncate": truth},
+        clean=_passage, upper_quantity=lambda value, parameters: _tokens(value) + 2,  # two say where the text begins and ends
+        work=lambda value: 1 + len(value) // 1000,
+        slack=4,  # a token has about four bytes
     ),
 }  # fmt: skip

@@ -37,6 +37,14 @@ def questions(root: Path) -> Iterator[dict[str, Any]]:
         yield {"inputs": inputs, "attribution": source}
 
 
+def passages(root: Path) -> Iterator[dict[str, Any]]:
+    """A question, then a passage that answers it, and so on: texts that are alike and texts that are not."""
+    found = (row for row in questions(root) if len(row["inputs"]["context"]) < 750)
+    for _, row in zip(range(COUNT // 2), found, strict=False):
+        for part in ("question", "context"):
+            yield {"inputs": row["inputs"][part].strip(), "attribution": row["attribution"]}
+
+
 def sentences(root: Path) -> Iterator[dict[str, Any]]:
     """Different English sentences of some length."""
     with gzip.open(root / "tatoeba-eng-deu/test-public.tsv.gz", "rt", encoding="utf-8") as lines:
@@ -59,6 +67,7 @@ def main() -> None:
         parser.error("say where the data sets are: --data DIR or MAAS_DATA")
     write("cifar10-resnet9", pictures())
     write("minilm-squad", questions(Path(root)))
+    write("minilm-embed", passages(Path(root)))
     write("tatoeba-en-de", sentences(Path(root)))
 
 

@@ -22,7 +22,7 @@ from maas.rest import Client
 from tests.conftest import ROOT
 from tests.live import Live, wait_until_ready
 
-MODELS = ("cifar10-resnet9", "minilm-squad", "tatoeba-en-de")
+MODELS = ("cifar10-resnet9", "minilm-squad", "tatoeba-en-de", "minilm-embed")
 
 
 def post(live: Live, body: dict | bytes, path: str = "/v1/predictions", **headers: str) -> tuple[int, dict]:

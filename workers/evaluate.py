@@ -19,7 +19,10 @@ from workers.recipes import recipe
 
 BATCH = 128
 Report = Callable[[str], None]
-TITLES = {"accuracy": "accuracy", "f1": "F1", "exact_match": "exact match", "bleu": "BLEU", "chrf": "chrF"}
+TITLES = {
+    "accuracy": "accuracy", "knn_accuracy": "10-nearest-neighbour accuracy", "f1": "F1", "exact_match": "exact match",
+    "bleu": "BLEU", "chrf": "chrF",
+}  # fmt: skip
 
 
 def evaluate(folder: Path, root: Path, predictor: Predictor, *, limit: int | None, report: Report) -> list[dict[str, Any]]:

@@ -135,7 +135,8 @@ def _answer(version: catalog.Version, call: queue.Call, results: list[Any], queu
         return _failure(error), 0
     if outcome.units > call.units:  # then the task's bound is wrong: nobody pays more than was reserved
         log.error("more units than reserved", model=version.model.name, units=outcome.units, reserved=call.units)
-    return queue.Answer(outcome.outputs, min(outcome.units, call.units), queue_ms, compute_ms), outcome.quantity
+    units = min(outcome.units, call.units)
+    return queue.Answer(outcome.outputs, units, queue_ms, compute_ms, quantity=outcome.quantity), outcome.quantity
 
 
 def _settle(version: catalog.Version, calls: list[queue.Call], answers: dict[UUID, tuple[queue.Answer, int]]) -> dict[UUID, queue.Answer]:

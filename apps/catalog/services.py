@@ -101,6 +101,13 @@ def open_artifact(version: Version, filename: str) -> IO[bytes]:
     return default_storage.open(artifact_path(version.tenant_id, version.files[filename]), "rb")  # type: ignore[return-value]
 
 
+def read_config(version: Version) -> dict[str, Any]:
+    """What a version says of its network, such as the `size` of its vectors."""
+    with open_artifact(version, "config.json") as body:
+        found: dict[str, Any] = json.load(body)
+    return found
+
+
 def get_version(version_id: UUID) -> Version:
     """Any tenant's version by its id, with its `.model`: for workers, which load what a checked call names.
 

@@ -13,6 +13,7 @@ from django.db.models import Max
 from apps.catalog.models import Alias, Model, Version
 from apps.catalog.services import CURRENT, artifact_path
 from maas import errors
+from maas.shipped import locate
 from maas.tenancy import SystemUse, as_system
 
 
@@ -26,18 +27,23 @@ def load_folder(folder: Path) -> Iterator[str]:
 def load_model(folder: Path) -> tuple[Version, bool]:
     """One folder: bytes into storage first, then the rows in one transaction. True if this made a new version."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    files = {name: _store(folder / name, entry["sha256"]) for name, entry in manifest["files"].items()}
+    files = {name: _store(folder, name, entry) for name, entry in manifest["files"].items()}
     card = (folder / "card.md").read_text()
     with as_system(SystemUse.LOAD_CATALOGUE):
         return _write(manifest, files, card)
 
 
-def _store(path: Path, expected: str) -> str:
-    """Copy a file into storage under its sha256; BadRequest when it is not what the manifest says."""
+def _store(folder: Path, name: str, entry: dict[str, Any]) -> str:
+    """Copy a file into storage under its sha256; BadRequest when it is missing or not what the manifest says."""
+    try:
+        path = locate(folder, name, entry)
+    except FileNotFoundError as error:
+        raise errors.BadRequest(str(error)) from None
     with path.open("rb") as body:
         found = hashlib.file_digest(body, "sha256").hexdigest()
-        if found != expected:
-            raise errors.BadRequest(f"{path.name} of {path.parent.name} has the sha256 {found}, its manifest says {expected}.")
+        if found != entry["sha256"]:
+            where = f" ({entry['source']})" if "source" in entry else ""
+            raise errors.BadRequest(f"{name} of {folder.name}{where} has the sha256 {found}, its manifest says {entry['sha256']}.")
         target = artifact_path(None, found)
         if not default_storage.exists(target):
             body.seek(0)

@@ -1,7 +1,7 @@
 """Predict now: check, put in line, wait for the answer, never charge for what was not answered."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -36,9 +36,22 @@ def predict(
     budget or credit have no room for it, Overloaded when too many
     calls wait and DeadlineExceeded when no answer came in time; none of these is charged.
     """
+    asked = ask(
+        tenant, model=model, inputs=inputs, parameters=parameters, key_id=key_id, deadline_ms=deadline_ms,
+        call_id=call_id, instead_of=instead_of,
+    )  # fmt: skip
+    return _render(*asked, as_list=isinstance(inputs, list))
+
+
+def ask(
+    tenant: Tenant, *, model: str, inputs: Any, parameters: Any, key_id: UUID | None, deadline_ms: int,
+    call_id: UUID | None, instead_of: UUID | None, check: Callable[[catalog.Version], None] = lambda version: None,
+) -> tuple[queue.Call, catalog.Version, queue.Answer]:  # fmt: skip
+    """What `predict` does, before its answer is put into a body. `check` refuses a version that will not do."""
     started = time.time()
     require(tenant.id, Permission.PREDICT)
     version = catalog.resolve(tenant, model, allowed=current_actor().models)
+    check(version)
     spec = spec_for(version.model.task)
     clean, options = check_inputs(tenant, spec, inputs), spec.check_parameters(parameters)
     work = check_work(spec, clean)
@@ -53,7 +66,7 @@ def predict(
         )  # fmt: skip
         queue.push(call)
         answer = _await(tenant, call, version, pay)
-    return _render(call, version, answer, as_list=isinstance(inputs, list))
+    return call, version, answer
 
 
 @dataclass

@@ -19,7 +19,7 @@ from maas.events import BatchCreated, publish
 from maas.queue import enqueue
 from maas.tenancy import as_tenant
 
-ENDPOINTS = ("/v1/predictions",)
+ENDPOINTS = ("/v1/predictions", "/v1/embeddings")
 WINDOWS = {"24h": timedelta(hours=24)}
 METADATA_PAIRS, METADATA_NAME, METADATA_VALUE = 16, 64, 512
 RETRY_SECONDS = 10  # after which a place for another job may be free

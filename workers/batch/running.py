@@ -16,17 +16,16 @@ from apps.inference import services as inference
 from apps.jobs import parts, paying, slices, stages
 from apps.usage import services as usage
 from maas import errors, queue
-from maas.predictions import render_prediction
 from maas.specs import spec_for
 from workers.batch import lines
 from workers.batch.assembly import finish_batch
+from workers.batch.bodies import Body, read_body
 from workers.batch.leases import Lease
 from workers.outcomes import outcome_of
 from workers.versions import LOADED
 
 log = structlog.get_logger(__name__)
 TURN_SECONDS = 2.0  # then other messages get their turn; a message a slice would cost more than short slices
-BODY = ("model", "inputs", "parameters")
 
 
 @dataclass
@@ -39,7 +38,7 @@ class Request:
     version: catalog.Version
     inputs: list[Any]
     parameters: dict[str, Any]
-    as_list: bool
+    body: Body
     most: int  # units that it can be charged
     likely: int
 
@@ -136,12 +135,14 @@ class _Reader:
             return Answer(lines.refused(identity, row["custom_id"], error))
 
     def _check(self, line: lines.Line, custom_id: str, identity: UUID, body: Any) -> Request:
-        model, inputs, parameters = read_body(body)
-        version = self._version(model)
+        asked = read_body(self.job.batch.endpoint, body)
+        version = self._version(asked.model)
+        asked.check(version)
         spec = spec_for(version.model.task)
-        clean, options = inference.check_inputs(self.job.tenant, spec, inputs), spec.check_parameters(parameters)
+        with asked.named():
+            clean, options = inference.check_inputs(self.job.tenant, spec, asked.inputs), spec.check_parameters(asked.parameters)
         most, likely = inference.most_units(version, spec, clean, options), inference.likely_units(version, spec, clean)
-        return Request(line.number, custom_id, identity, version, clean, options, isinstance(inputs, list), most, likely)
+        return Request(line.number, custom_id, identity, version, clean, options, asked, most, likely)
 
     def _version(self, reference: str) -> catalog.Version:
         """The pinned version of a reference, looked up once a slice."""
@@ -159,22 +160,6 @@ class _Reader:
 
 def _resolve(job: Any, reference: str) -> catalog.Version:
     return catalog.resolve(job.tenant, reference, allowed=job.batch.allowed_models)
-
-
-def read_body(body: Any) -> tuple[str, Any, Any]:
-    """`model`, `inputs` and `parameters` of a prediction's body; BadRequest that names what does not fit."""
-    if not isinstance(body, dict):
-        code = "missing_field" if body is None else "invalid_type"
-        raise errors.BadRequest("'body' must be an object with 'model' and 'inputs'.", param="body", code=code)
-    for name in body:
-        if name not in BODY:
-            raise errors.BadRequest(f"Unknown field '{name[:100]}'. Known: {', '.join(BODY)}.", param=name[:100], code="unknown_field")
-    for name in ("model", "inputs"):
-        if body.get(name) is None:
-            raise errors.BadRequest(f"{name}: This field is required.", param=name, code="missing_field")
-    if not isinstance(body["model"], str):
-        raise errors.BadRequest("model: Must be a text.", param="model", code="invalid_type")
-    return body["model"], body["inputs"], body.get("parameters")
 
 
 # ---------- requests to answers ----------
@@ -216,15 +201,12 @@ def _answer(request: Request, results: list[Any], queue_ms: float, compute_ms: f
     """The bytes of a line's answer, or of the error that it becomes."""
     version = request.version
     try:
-        outcome = outcome_of(version.rate, results, as_list=request.as_list)
+        with request.body.named():
+            outcome = outcome_of(version.rate, results, as_list=request.body.as_list)
     except errors.MaasError as error:
         return Answer(lines.refused(request.identity, request.custom_id, error))
     units = min(outcome.units, request.most)  # nobody pays more than was reserved
-    body = render_prediction(
-        request.identity, model=version.model.name, version=version.number,
-        outputs=outcome.outputs if request.as_list else outcome.outputs[0],
-        units=units, unit=version.rate["unit"], queue_ms=queue_ms, compute_ms=compute_ms,
-    )  # fmt: skip
+    body = request.body.render(request.identity, version, outcome, units=units, queue_ms=queue_ms, compute_ms=compute_ms)
     return Answer(lines.answered(request.identity, request.custom_id, 200, body), version, outcome.quantity, units)
 
 

@@ -12,6 +12,7 @@ from apps.inference import services as inference
 from apps.jobs import paying, stages
 from maas import errors
 from workers.batch import lines
+from workers.batch.bodies import raw_inputs
 from workers.batch.leases import Lease
 from workers.batch.lines import Line, LineError
 
@@ -83,7 +84,7 @@ class Check:
         except LineError as error:
             self._note(line.number, error)
         else:
-            self.plan.add(line, _count_inputs(row.get("body")))
+            self.plan.add(line, _count_inputs(self.endpoint, row.get("body")))
             self._note_model(row.get("body") or {})
 
     def _check_unique(self, custom_id: str) -> None:
@@ -104,7 +105,7 @@ class Check:
         if name not in self.models and len(self.models) < MODEL_NAMES:
             self.models[name] = self.resolve(name)
         version = self.models.get(name)
-        self.units += inference.estimate_units(version, body.get("inputs")) if version else 0
+        self.units += inference.estimate_units(version, raw_inputs(self.endpoint, body)) if version else 0
 
     def told(self) -> list[dict[str, Any]]:
         """The errors as the batch lists them, with how many more there are."""
@@ -115,8 +116,8 @@ class Check:
         return [*self.problems, note]
 
 
-def _count_inputs(body: Any) -> int:
-    inputs = body.get("inputs") if isinstance(body, dict) else None
+def _count_inputs(endpoint: str, body: Any) -> int:
+    inputs = raw_inputs(endpoint, body)
     return max(len(inputs), 1) if isinstance(inputs, list) else 1
 
 

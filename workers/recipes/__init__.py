@@ -1,6 +1,6 @@
 """One file per architecture family, all with the same names.
 
-For training (torch is imported inside these functions):
+For training (torch is imported inside these functions; a family that is shipped as published, `sentence_encoder`, has none):
     read(settings, root) -> Data            rows of the training files, a held-out part of them, and the processor
     build(settings, data) -> nn.Module      the network with its first weights
     groups(model, settings) -> list         parameter groups with a `scale` of the learning rate
@@ -28,7 +28,7 @@ For evaluation:
 import importlib
 from types import ModuleType
 
-FAMILIES = ("image_cnn", "bert_qa", "transformer_translation")
+FAMILIES = ("image_cnn", "bert_qa", "transformer_translation", "sentence_encoder")
 
 
 def recipe(name: str) -> ModuleType:
