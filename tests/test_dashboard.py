@@ -16,7 +16,7 @@ from django.test import Client
 from django.utils import timezone
 
 from apps.accounts import keys
-from apps.dashboard import cards, snippets, texts, words
+from apps.dashboard import cards, playground, snippets, texts, words
 from apps.dashboard.charts import Slot, round_top, short, stacked_bars
 from apps.files import services as files
 from apps.jobs import services as jobs
@@ -109,10 +109,32 @@ def test_curl_sends_exactly_the_input() -> None:
 
 
 def test_python_snippets_compile_for_every_task() -> None:
-    for task, sample in (("question-answering", TRICKY), ("translation", "It's \\ é"), ("image-classification", None)):
+    samples = {"question-answering": TRICKY, "translation": "It's \\ é", "feature-extraction": ["a", "It's"], "image-classification": None}
+    for task, sample in samples.items():
         for snippet in [*snippets.for_call("http://x", "m", task, sample), snippets.for_batch("http://x", "m", task, sample)]:
             if snippet.language != "curl":
                 compile(snippet.text, snippet.title, "exec")
+
+
+def test_embeddings_are_called_at_their_own_address() -> None:
+    curl, python = snippets.for_call("http://x", "m", "feature-extraction", "It's")
+    words_ = shlex.split(curl.text.replace("\\\n", " "))
+    assert words_[1] == "http://x/v1/embeddings"
+    assert json.loads(words_[words_.index("-d") + 1]) == {"model": "m", "input": "It's"}
+    assert 'client.embeddings.create(model="m", input="It\'s")' in python.text
+    batch = snippets.for_batch("http://x", "m", "feature-extraction", "It's").text
+    assert batch.count("/v1/embeddings") == 2 and "/v1/predictions" not in batch
+
+
+def test_two_texts_are_shown_with_their_cosine_and_few_numbers() -> None:
+    alone = playground.present("feature-extraction", {}, [0.6, 0.8] * 100)
+    assert (alone["size"], alone["cosine"], alone["heads"]) == (200, None, [[0.6, 0.8] * 4])
+    both = playground.present("feature-extraction", {}, [[1.0, 0.0], [0.6, 0.8]])
+    assert both["cosine"] == pytest.approx(0.6)
+    values = {"text": "a", "other": " "}
+    assert playground.inputs_from("feature-extraction", values) == "a"
+    assert playground.inputs_from("feature-extraction", values | {"other": "b"}) == ["a", "b"]
+    assert "194 more" in snippets.as_json([0.5] * 200)
 
 
 def test_shell_of_a_picture_is_valid() -> None:

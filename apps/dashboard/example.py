@@ -12,6 +12,7 @@ from apps.dashboard import snippets
 TEXTS = {
     "question-answering": {"question": "Where is the pump?", "context": "The pump sits behind the left panel."},
     "translation": "The pump sits behind the left panel.",
+    "feature-extraction": "The pump sits behind the left panel.",
 }
 ANSWER = {"answer": "behind the left panel", "score": 0.507, "start": 14, "end": 35}  # what minilm-squad answers; a test asks it
 PREFERRED = ("question-answering", "translation", "image-classification")

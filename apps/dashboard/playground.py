@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,9 @@ from maas import errors, pictures
 SAMPLES = 50  # of a model's samples that "Another example" goes round
 PARAMETERS: dict[str, dict[str, Any]] = {"question-answering": {"top_k": 3}, "image-classification": {"top_k": 10}}
 SHOWN_SCORES = 5
+SHOWN_NUMBERS = 8  # of a vector
 THUMBNAIL = 224  # pixels
-FORMS = ("question-answering", "translation", "image-classification")
+FORMS = ("question-answering", "translation", "image-classification", "feature-extraction")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ def read_values(task: str, request: HttpRequest, sample: dict[str, Any]) -> dict
     if task == "image-classification":
         upload = request.FILES.get("picture")
         return {"picture": _data_url(upload)} if upload else sample
+    if task == "feature-extraction":
+        return {"text": request.POST.get("text", ""), "other": request.POST.get("other", "")}
     return {"text": request.POST.get("text", "")}
 
 
@@ -69,6 +73,8 @@ def inputs_from(task: str, values: dict[str, Any]) -> Any:
     """The form's values as the API takes them."""
     if task == "question-answering":
         return values
+    if task == "feature-extraction" and values.get("other", "").strip():
+        return [values["text"], values["other"]]
     return values.get("picture", "") if task == "image-classification" else values["text"]
 
 
@@ -112,7 +118,17 @@ def present(task: str, values: dict[str, Any], outputs: Any) -> dict[str, Any]:
     if task == "translation":
         found = outputs[0] if isinstance(outputs, list) else outputs
         return {"source": values["text"], "target": found["translation_text"]}
+    if task == "feature-extraction":
+        vectors = outputs if isinstance(outputs[0], list) else [outputs]
+        heads = [vector[:SHOWN_NUMBERS] for vector in vectors]
+        return {"heads": heads, "size": len(vectors[0]), "cosine": cosine(*vectors) if len(vectors) == 2 else None}
     return {"json": snippets.as_json(outputs)}
+
+
+def cosine(one: list[float], other: list[float]) -> float:
+    """How alike two vectors point, -1..1."""
+    product = sum(a * b for a, b in zip(one, other, strict=True))
+    return product / (math.hypot(*one) * math.hypot(*other) or 1.0)
 
 
 def code_for(root: str, model: str, task: str, values: dict[str, Any]) -> list[snippets.Snippet]:

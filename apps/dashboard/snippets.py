@@ -11,6 +11,8 @@ from django.utils.safestring import SafeString, mark_safe
 
 SECRET = "$MAAS_API_KEY"  # noqa: S105  # the name of a variable of the reader's shell
 PICTURE = "static/sample.png"
+PREDICTIONS, EMBEDDINGS = "/v1/predictions", "/v1/embeddings"
+LONGEST_LIST = 50  # numbers that are shown of a list
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,9 @@ class Snippet:
 
 def for_call(root: str, model: str, task: str, sample: Any) -> list[Snippet]:
     """curl and Python that call `model` with a sample input. `root` is the server's address without a last slash."""
+    if task == "feature-extraction":
+        curl = _curl(root, {"model": model, "input": sample}, EMBEDDINGS)
+        return [Snippet("curl", "curl", curl), _openai_embeddings(root, model, sample)]
     picture = task == "image-classification"
     curl = _curl_picture(root, model) if picture else _curl(root, {"model": model, "inputs": sample})
     python = _python_picture(root, model) if picture else _python(root, {"model": model, "inputs": sample})
@@ -37,6 +42,7 @@ def for_call(root: str, model: str, task: str, sample: Any) -> list[Snippet]:
 def for_batch(root: str, model: str, task: str, sample: Any) -> Snippet:
     """A batch of one line with the openai client, from writing the file to reading the result."""
     inputs = "picture" if task == "image-classification" else _literal(sample, 4)
+    url, field = (EMBEDDINGS, "input") if task == "feature-extraction" else (PREDICTIONS, "inputs")
     lines = [
         "# pip install openai",
         "import json, os, time",
@@ -45,11 +51,11 @@ def for_batch(root: str, model: str, task: str, sample: Any) -> Snippet:
         f'client = OpenAI(base_url="{root}/v1", api_key=os.environ["MAAS_API_KEY"])',
         *(_read_picture(root) if task == "image-classification" else []),
         "line = {",
-        '    "custom_id": "1", "method": "POST", "url": "/v1/predictions",',
-        f'    "body": {{"model": "{model}", "inputs": {inputs}}},',
+        f'    "custom_id": "1", "method": "POST", "url": "{url}",',
+        f'    "body": {{"model": "{model}", "{field}": {inputs}}},',
         "}",
         'file = client.files.create(file=("lines.jsonl", json.dumps(line).encode()), purpose="batch")',
-        'batch = client.batches.create(input_file_id=file.id, endpoint="/v1/predictions", completion_window="24h")',
+        f'batch = client.batches.create(input_file_id=file.id, endpoint="{url}", completion_window="24h")',
         'while batch.status not in ("completed", "failed", "expired", "cancelled"):',
         "    time.sleep(1)",
         "    batch = client.batches.retrieve(batch.id)",
@@ -58,10 +64,24 @@ def for_batch(root: str, model: str, task: str, sample: Any) -> Snippet:
     return Snippet("openai", "Batch with openai", "\n".join(lines))
 
 
-def _curl(root: str, body: dict[str, Any]) -> str:
+def _openai_embeddings(root: str, model: str, sample: Any) -> Snippet:
+    lines = [
+        "# pip install openai",
+        "import os",
+        "from openai import OpenAI",
+        "",
+        f'client = OpenAI(base_url="{root}/v1", api_key=os.environ["MAAS_API_KEY"])',
+        f'answer = client.embeddings.create(model="{model}", input={_literal(sample, 0)})',
+        "for one in answer.data:",
+        "    print(len(one.embedding), one.embedding[:8])",
+    ]
+    return Snippet("python", "Python", "\n".join(lines))
+
+
+def _curl(root: str, body: dict[str, Any], path: str = PREDICTIONS) -> str:
     text = json.dumps(body, ensure_ascii=False, indent=2)
     headers = [f'-H "Authorization: Bearer {SECRET}"', '-H "Content-Type: application/json"']
-    return " \\\n  ".join([f"curl {root}/v1/predictions", *headers, f"-d {shlex.quote(text)}"])
+    return " \\\n  ".join([f"curl {root}{path}", *headers, f"-d {shlex.quote(text)}"])
 
 
 def _curl_picture(root: str, model: str) -> str:
@@ -131,7 +151,7 @@ def colour(text: str) -> SafeString:
 
 
 def as_json(value: Any, *, longest: int = 400) -> SafeString:
-    """A value as coloured JSON; long texts (pictures) are cut in the middle of nowhere with an ellipsis."""
+    """A value as coloured JSON; long texts (pictures) and lists of numbers are cut with an ellipsis."""
     return colour(json.dumps(_cut(value, longest), ensure_ascii=False, indent=2))
 
 
@@ -140,4 +160,6 @@ def _cut(value: Any, longest: int) -> Any:
         return value[:60] + "…"
     if isinstance(value, dict):
         return {name: _cut(inner, longest) for name, inner in value.items()}
+    if isinstance(value, list) and len(value) > LONGEST_LIST and isinstance(value[0], float):
+        return [*value[:6], f"… {len(value) - 6} more"]
     return [_cut(inner, longest) for inner in value] if isinstance(value, list) else value

@@ -132,6 +132,7 @@ class Metric:
 
 METRICS = {
     "accuracy": "accuracy",
+    "knn_accuracy": gettext_lazy("10-nearest-neighbour accuracy"),
     "f1": "F1",
     "exact_match": gettext_lazy("exact match"),
     "bleu": "BLEU",
@@ -146,6 +147,6 @@ def metric_rows(metrics: list[dict[str, Any]]) -> list[Metric]:
 
 def _metric(row: dict[str, Any]) -> Metric:
     value = row["value"]
-    shown = f"{100 * value:.1f}%" if row["metric"] == "accuracy" and value <= 1 else f"{value:.4g}"
+    shown = f"{100 * value:.1f}%" if row["metric"].endswith("accuracy") and value <= 1 else f"{value:.4g}"
     data = ", ".join(str(row[part]) for part in ("dataset", "split") if row.get(part))
     return Metric(str(METRICS.get(row["metric"], row["metric"].replace("_", " "))), shown, data, row.get("n"))

@@ -76,7 +76,7 @@ def _answer(request: MemberRequest, context: dict[str, Any], status: int) -> Htt
 
 
 def _typed(request: MemberRequest, values: dict[str, Any]) -> dict[str, Any]:
-    return values | {name: request.POST[name] for name in ("question", "context", "text") if name in request.POST}
+    return values | {name: request.POST[name] for name in ("question", "context", "text", "other") if name in request.POST}
 
 
 def _context(request: MemberRequest, name: str) -> dict[str, Any]:
