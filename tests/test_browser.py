@@ -62,7 +62,7 @@ def test_from_sign_up_to_usage(page: Page, live: Live, tmp_path: Path) -> None:
         calls += 1
     expect(page.get_by_text("Your first request arrived.")).to_be_visible()
 
-    # the three models in the playground
+    # every model in the playground
     page.goto(live.url + "/models")
     for name in page.locator("main tbody th a").all_inner_texts():
         page.goto(f"{live.url}/models/{name}")
@@ -115,6 +115,21 @@ def test_the_playground_says_what_the_api_says(page: Page, live: Live) -> None:
     expect(page.get_by_role("alert")).to_contain_text("400: not run, not charged.")
     expect(page.get_by_role("alert")).to_contain_text("inputs.question")
     expect(page.get_by_role("alert")).to_contain_text("req_")
+
+
+def test_the_playground_compares_two_texts(page: Page, live: Live) -> None:
+    sign_in(page, live.url, live.email, live.password)
+    page.goto(live.url + "/models/minilm-embed")
+    page.fill("#text", "Where is the pump?")
+    page.fill("#other", "The pump sits behind the left panel.")
+    page.click("#play-form button.primary")
+    cosine = page.locator("#play-answer .answer")
+    expect(cosine).to_be_visible()
+    assert 0.4 < float(cosine.inner_text()) < 1
+    expect(page.locator("#play-answer")).to_contain_text("Text 2: 384 numbers")
+    page.fill("#text", "word " * 300)
+    page.click("#play-form button.primary")
+    expect(page.get_by_role("alert")).to_contain_text("302 tokens; this model reads at most 256")
 
 
 def test_a_revoked_key_needs_its_name_and_stops_at_once(page: Page, live: Live) -> None:
