@@ -17,7 +17,12 @@ from workers.export import ensure_exported
 from workers.predict import Prediction, Predictor
 from workers.recipes.samples import read_samples
 
-BARS = {"cifar10-resnet9": ("accuracy", 0.86), "minilm-squad": ("f1", 72), "tatoeba-en-de": ("bleu", 22), "minilm-embed": ("knn_accuracy", 0.86)}
+BARS = {
+    "cifar10-resnet9": ("accuracy", 0.86),
+    "minilm-squad": ("f1", 72),
+    "tatoeba-en-de": ("bleu", 22),
+    "minilm-embed": ("knn_accuracy", 0.86),
+}
 
 
 @cache
