@@ -57,6 +57,8 @@ INSTALLED_APPS = [
     "allauth.socialaccount", "allauth.socialaccount.providers.openid_connect", "axes",
     "rest_framework", "drf_spectacular", "drf_spectacular_sidecar",
     "django_htmx", "csp",
+    # The operator's admin; its pages are loaded with the URLconf alone (apps/accounts/operator_urls.py).
+    "unfold.apps.BasicAppConfig", "django.contrib.admin.apps.SimpleAdminConfig",
 ]  # fmt: skip
 MIDDLEWARE = [
     "maas.requests.RequestId",
@@ -213,6 +215,18 @@ EMAIL_HOST_PASSWORD = env.text("MAAS_EMAIL_PASSWORD", "")
 EMAIL_TIMEOUT = 10  # seconds
 EMAIL_USE_TLS = env.flag("MAAS_EMAIL_TLS", bool(EMAIL_HOST))
 DEFAULT_FROM_EMAIL = env.text("MAAS_EMAIL_FROM", "maas <maas@localhost>")
+
+# ---------- the operator's admin (docs/operator.md) ----------
+UNFOLD = {
+    "SITE_TITLE": _("maas operator"),
+    "SITE_HEADER": _("maas operator"),
+    "SITE_SYMBOL": "admin_panel_settings",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "/static/favicon.svg"}],
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+    "SIDEBAR": {"navigation": "apps.accounts.operator_site.navigation"},
+    "ACCOUNT": {"navigation": [{"title": _("Your account"), "link": "/account"}]},
+}
 
 # ---------- limits of a call ----------
 MAAS_QUEUE_LIMIT = env.number("MAAS_QUEUE_LIMIT", 1024, least=1)  # inputs waiting for one version, over all tenants
