@@ -8,6 +8,7 @@ import hashlib
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.contrib.auth.signals import user_logged_out
 from django.http import HttpRequest
 from django.utils import timezone
 
@@ -113,6 +114,11 @@ def check_method(request: HttpRequest) -> None:
     """Raises Forbidden for whatever is not reading; leaving, signing out and the operator's own pages go on."""
     if request.method not in SAFE and not request.path.startswith(OWN):
         raise bar("looking")
+
+
+def listen() -> None:
+    """Called once, when all apps are ready."""
+    user_logged_out.connect(on_signed_out, dispatch_uid="visit_ends")
 
 
 def on_signed_out(request: HttpRequest | None, **_: object) -> None:
