@@ -63,7 +63,7 @@ class Actor:
 
 BARS = {
     "organisation_suspended": gettext_lazy(
-        "This organisation is suspended by the operator: it can be read in the dashboard, and nothing else. Its owners were told why by mail."
+        "This organisation is suspended by the operator: it can be read in the dashboard, no more. Its owners were told why by mail."
     ),
     "looking": gettext_lazy("You look at this organisation as its operator, which only reads. Leave it first."),
 }

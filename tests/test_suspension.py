@@ -65,8 +65,8 @@ def test_changes_in_the_dashboard_are_refused_with_the_reason(suspended) -> None
     browser, before = browser_for(suspended.owner), len(keys.list_keys(suspended.tenant))
     key_id = ids.encode(ids.KEY, suspended.key.row.id)
     posts = {
-        "/keys/new": {"name": "new", "scopes": ["predict"]}, f"/keys/{key_id}/revoke": {"name": "test"}, "/team/invite": {"email": "a@b.org"},
-        "/models/cifar10-resnet9/play": {}, "/jobs/new": {}, f"/team/{suspended.viewer.pk}/remove": {}, "/getting-started/key": {},
+        "/keys/new": {"name": "new", "scopes": ["predict"]}, f"/keys/{key_id}/revoke": {"name": "test"}, "/models/cifar10-resnet9/play": {},
+        "/jobs/new": {}, "/team/invite": {"email": "a@b.org"}, f"/team/{suspended.viewer.pk}/remove": {}, "/getting-started/key": {},
     }  # fmt: skip
     for path, data in posts.items():
         answer = browser.post(path, data)

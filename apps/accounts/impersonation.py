@@ -137,7 +137,7 @@ def _find(request: HttpRequest, tenant_id: UUID, visit_id: UUID) -> Visit | None
 def _named(request: HttpRequest) -> tuple[UUID, UUID] | None:
     """What the session names; None for nothing, and for anything that it cannot have got from here."""
     try:
-        tenant_id, visit_id = request.session.get(SESSION_KEY) or ()
+        tenant_id, visit_id = request.session.get(SESSION_KEY) or (None, None)
         return UUID(tenant_id), UUID(visit_id)
     except (ValueError, TypeError, AttributeError):
         return None

@@ -8,8 +8,8 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from apps.billing.plans import Plan, every_plan
 from apps.accounts.operator_site import site
+from apps.billing.plans import Plan, every_plan
 
 TITLES = {
     "title": gettext_lazy("Plan"),

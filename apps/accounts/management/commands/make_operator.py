@@ -48,5 +48,5 @@ def _checked(email: str) -> str:
 
 def _link(user: User) -> str:
     """allauth's link of a password reset, which works once and for PASSWORD_RESET_TIMEOUT."""
-    key = f"{user_pk_to_url_str(user)}-{default_token_generator.make_token(user)}"
-    return settings.MAAS_URL + reverse("account_reset_password_from_key", kwargs={"uidb36": key.split("-")[0], "key": key.split("-", 1)[1]})
+    whose, token = user_pk_to_url_str(user), default_token_generator.make_token(user)
+    return settings.MAAS_URL + reverse("account_reset_password_from_key", kwargs={"uidb36": whose, "key": token})
