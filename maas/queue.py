@@ -79,7 +79,7 @@ class Call:
     """One waiting prediction call.
 
     `deadline` is Unix seconds; `inputs` are clean, as `workers.predict` takes them; `work` is what they weigh together,
-    in short inputs.
+    in short inputs. `reservation_id` pays for up to `units`.
     """
 
     id: UUID
@@ -91,6 +91,8 @@ class Call:
     pushed: float
     deadline: float
     work: int
+    reservation_id: UUID
+    units: int
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,6 @@ def _to_wire(call: Call) -> dict[str, Any]:
 
 
 def _from_wire(fields: dict[str, Any]) -> Call:
-    for name in ("id", "tenant_id", "key_id", "version_id"):
+    for name in ("id", "tenant_id", "key_id", "version_id", "reservation_id"):
         fields[name] = UUID(hex=fields[name]) if fields[name] else None
     return Call(**fields)

@@ -247,7 +247,7 @@ def test_a_bad_body_does_not_fail_the_batch(cast) -> None:
 
 def test_slices_hold_a_bounded_number_of_inputs_and_cover_every_line(cast) -> None:
     rows = [row(number, body={"model": "none", "inputs": ["x"] * (number % 50)}) for number in range(1, 400)]
-    plan = validation.Check(ENDPOINT)
+    plan = validation.Check(ENDPOINT, lambda reference: None)
     content = jsonl(rows)
     import io
 

@@ -10,7 +10,7 @@ from maas import errors, ids, queue
 
 def call(version: UUID, tenant: UUID, n: int = 1, seconds: float = 30) -> queue.Call:
     now = time.time()
-    return queue.Call(ids.uuid7(), tenant, None, version, [b"\x00\xff"] * n, {"top_k": 1}, now, now + seconds, n)
+    return queue.Call(ids.uuid7(), tenant, None, version, [b"\x00\xff"] * n, {"top_k": 1}, now, now + seconds, n, ids.uuid7(), n)
 
 
 def drain(version: UUID, limit: int = 8) -> list[list[queue.Call]]:

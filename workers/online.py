@@ -133,7 +133,9 @@ def _answer(version: catalog.Version, call: queue.Call, results: list[Any], queu
         outcome = outcome_of(version.rate, results, as_list=len(results) > 1)
     except errors.MaasError as error:
         return _failure(error), 0
-    return queue.Answer(outcome.outputs, outcome.units, queue_ms, compute_ms), outcome.quantity
+    if outcome.units > call.units:  # then the task's bound is wrong: nobody pays more than was reserved
+        log.error("more units than reserved", model=version.model.name, units=outcome.units, reserved=call.units)
+    return queue.Answer(outcome.outputs, min(outcome.units, call.units), queue_ms, compute_ms), outcome.quantity
 
 
 def _settle(version: catalog.Version, calls: list[queue.Call], answers: dict[UUID, tuple[queue.Answer, int]]) -> dict[UUID, queue.Answer]:
@@ -151,6 +153,7 @@ def _line(version: catalog.Version, call: queue.Call, answer: queue.Answer, quan
     return usage.UsageLine(
         source=call.id.hex, kind="prediction", model=version.model.name, version=version.number, unit=version.rate["unit"],
         quantity=quantity, units=answer.units, requests=1, key_id=call.key_id,
+        reservation=call.reservation_id,
     )  # fmt: skip
 
 

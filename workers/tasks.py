@@ -7,10 +7,11 @@ from uuid import UUID
 
 from apps.accounts import impersonation, sessions
 from apps.audit import anchors, retention
+from apps.billing import alerts, invoices, subscriptions, terms
 from apps.files import services as files
 from apps.idempotency import services as idempotency
 from apps.jobs import sweeping
-from apps.usage import partitions
+from apps.usage import partitions, reservations
 from apps.usage import services as usage
 from apps.webhooks import delivering
 from apps.webhooks import sweeping as webhooks
@@ -43,6 +44,7 @@ def sweep() -> None:
     sweeping.sweep_jobs()
     files.sweep_files()
     idempotency.sweep_answers()
+    reservations.sweep_reservations()
 
 
 @app.task(name="workers.tasks.forget_sessions")
@@ -83,3 +85,25 @@ def anchor_audit() -> None:
 @app.task(name="workers.tasks.prune_audit")
 def prune_audit() -> None:
     retention.prune_entries()
+
+
+@app.task(name="workers.tasks.sweep_alerts")
+def sweep_alerts() -> None:
+    alerts.sweep_alerts()
+
+
+@app.task(name="workers.tasks.turn_plans")
+def turn_plans() -> None:
+    subscriptions.apply_due_plans()
+
+
+@app.task(name="workers.tasks.refresh_terms")
+def refresh_terms() -> None:
+    invoices.note_overdue_invoices()
+    terms.refresh_all()
+
+
+@app.task(name="workers.tasks.close_months")
+def close_months() -> None:
+    subscriptions.apply_due_plans()
+    invoices.close_months()

@@ -1,13 +1,17 @@
 """Predict now: check, put in line, wait for the answer, never charge for what was not answered."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from apps.accounts.services import Tenant
-from apps.billing import rates
+from apps.billing import allowances, rates
 from apps.catalog import services as catalog
 from apps.files import services as files
+from apps.usage import blocks
 from apps.usage import services as usage
 from maas import errors, ids, queue
 from maas.actors import Permission, current_actor, require
@@ -28,7 +32,8 @@ def predict(
 
     `instead_of` is an earlier call with the same meaning whose caller is gone: it will not be charged.
 
-    Raises BadRequest naming the field, NotFound for the model, RateLimited past a limit a minute, Overloaded when too many
+    Raises BadRequest naming the field, NotFound for the model, RateLimited past a limit a minute, PaymentRequired when plan,
+    budget or credit have no room for it, Overloaded when too many
     calls wait and DeadlineExceeded when no answer came in time; none of these is charged.
     """
     started = time.time()
@@ -40,15 +45,44 @@ def predict(
     rates.count_call(tenant, model=version.model.name, units=likely_units(version, spec, clean))
     if instead_of and not _void(tenant, instead_of, key_id, version):
         usage.reverse_call(tenant, instead_of.hex)
-    call = queue.Call(call_id or ids.uuid7(), tenant.id, key_id, version.id, clean, options, started, started + deadline_ms / 1000, work)
-    queue.push(call)
-    answer = queue.wait(call.id, call.deadline - time.time()) or _give_up(tenant, call, version)
+    most = most_units(version, spec, clean, options)
+    with _granted(tenant, key_id, version, most, deadline_ms / 1000) as pay:
+        call = queue.Call(
+            call_id or ids.uuid7(), tenant.id, key_id, version.id, clean, options, started, started + deadline_ms / 1000, work,
+            pay.grant.reservation_id, most,
+        )  # fmt: skip
+        queue.push(call)
+        answer = _await(tenant, call, version, pay)
+    return _render(call, version, answer, as_list=isinstance(inputs, list))
+
+
+@dataclass
+class _Payment:
+    """Units granted to a call. `used` is what of them was charged; None while that is not known."""
+
+    grant: blocks.Grant
+    used: int | None = 0
+
+
+@contextmanager
+def _granted(tenant: Tenant, key_id: UUID | None, version: catalog.Version, units: int, seconds: float) -> Iterator[_Payment]:
+    pay = _Payment(allowances.grant_call(tenant, key_id=key_id, model=version.model.name, units=units, seconds=seconds))
+    try:
+        yield pay
+    finally:
+        blocks.finish(pay.grant, used=pay.used)
+
+
+def _await(tenant: Tenant, call: queue.Call, version: catalog.Version, pay: _Payment) -> queue.Answer:
+    """The answer of a call that was pushed, or its error; on the way it is known for certain what was charged."""
+    pay.used = None
+    answer = queue.wait(call.id, call.deadline - time.time()) or _give_up(tenant, call, version, pay)
     if answer.error:
         # A server that lost the database may not know whether its charge was written.
-        if not _void(tenant, call.id, key_id, version):
-            usage.reverse_call(tenant, call.id.hex)
+        _take_back(tenant, call, version, pay)
         raise _raised(answer.error)
-    return _render(call, version, answer, as_list=isinstance(inputs, list))
+    pay.used = answer.units
+    return answer
 
 
 def check_inputs(tenant: Tenant, spec: TaskSpec, inputs: Any) -> list[Any]:
@@ -74,6 +108,20 @@ def likely_units(version: catalog.Version, spec: TaskSpec, clean: list[Any]) -> 
     return usage.units_for(version.rate, [spec.likely_quantity(value) for value in clean])
 
 
+def estimate_units(version: catalog.Version, inputs: Any) -> int:
+    """What unchecked inputs of a batch's line will be charged, roughly; 0 for what will be refused."""
+    spec = spec_for(version.model.task)
+    try:
+        return likely_units(version, spec, inputs if isinstance(inputs, list) else [inputs])
+    except (TypeError, KeyError, AttributeError, ValueError):  # a text that is none, half of a surrogate pair
+        return 0
+
+
+def most_units(version: catalog.Version, spec: TaskSpec, clean: list[Any], options: dict[str, Any]) -> int:
+    """What clean inputs can be charged at most: that much is reserved before they are run."""
+    return usage.units_for(version.rate, [spec.upper_quantity(value, options) for value in clean])
+
+
 def _check(tenant: Tenant, spec: TaskSpec, value: Any, param: str) -> Any:
     try:
         return spec.check_input(value, lambda file_id: files.read_bytes(tenant, files.parse_id(file_id)))
@@ -83,15 +131,24 @@ def _check(tenant: Tenant, spec: TaskSpec, value: Any, param: str) -> Any:
         raise located from None
 
 
-def _give_up(tenant: Tenant, call: queue.Call, version: catalog.Version) -> queue.Answer:
+def _give_up(tenant: Tenant, call: queue.Call, version: catalog.Version, pay: _Payment) -> queue.Answer:
     """The deadline has passed: nobody pays, unless the answer is on its way already."""
-    if not _void(tenant, call.id, call.key_id, version):
-        late = queue.wait(call.id, GRACE_SECONDS)
-        if late:
-            return late
+    if _void(tenant, call.id, call.key_id, version):
+        pay.used = 0
+    elif late := queue.wait(call.id, GRACE_SECONDS):
+        return late
+    else:
         usage.reverse_call(tenant, call.id.hex)
     waited = round((call.deadline - call.pushed) * 1000)
     raise errors.DeadlineExceeded(f"'{version.model.name}' gave no answer within {waited} ms. Nothing was charged; try again.")
+
+
+def _take_back(tenant: Tenant, call: queue.Call, version: catalog.Version, pay: _Payment) -> None:
+    """Make sure that a call is not charged. What was and is taken back stays out of the block: its month has it again."""
+    if _void(tenant, call.id, call.key_id, version):
+        pay.used = 0
+    else:
+        usage.reverse_call(tenant, call.id.hex)
 
 
 def _void(tenant: Tenant, call_id: UUID, key_id: UUID | None, version: catalog.Version) -> bool:

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from apps.jobs import stages
 from apps.jobs.models import Job, Slice, SliceState
+from apps.usage import reservations
 from apps.usage import services as usage
 from maas.tenancy import SystemUse, as_system, as_tenant
 
@@ -67,6 +68,10 @@ class Result:
     usage: list[usage.UsageLine]
 
 
+class NotPaid(Exception):
+    """What was reserved for a slice was released before it was written; it has to be run again."""
+
+
 class Outcome(Enum):
     LOST = "another worker has it"
     WRITTEN = "written"
@@ -102,13 +107,18 @@ def give_back(claim: Claim, *, counts: bool) -> None:
 
 
 def write_slice(claim: Claim, result: Result) -> Outcome:
-    """The slice's end, its usage, the job's progress and an event: all of it, or nothing when the slice was lost."""
+    """The slice's end, its usage, the job's progress and an event: all of it, or nothing when the slice was lost.
+
+    Raises NotPaid when its reservation is gone.
+    """
     with as_tenant(claim.tenant_id):
         mine = Slice.objects.filter(pk=claim.id, fence=claim.fence, state=SliceState.OPEN)
         counts = {"completed": result.completed, "failed": result.failed}
         if not mine.update(state=SliceState.DONE, part=claim.fence, output_bytes=result.output_bytes, lease_until=None, **counts):
             return Outcome.LOST
-        usage.record(claim.tenant_id, result.usage)
+        if len(usage.record(claim.tenant_id, result.usage)) < len(result.usage):
+            raise NotPaid
+        reservations.release_slice(claim.id)
         _add_progress(claim, result)
         return Outcome.LAST if stages.close_if_done(claim.job_id) else Outcome.WRITTEN
 

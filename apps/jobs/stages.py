@@ -13,7 +13,8 @@ from django.utils.translation import gettext as _
 
 from apps.files import services as files
 from apps.jobs.models import Batch, Job, JobEvent, Slice, SliceState, State
-from maas import events
+from apps.usage import reservations
+from maas import errors, events
 from maas.events import publish
 from maas.queue import enqueue
 from maas.tenancy import as_tenant
@@ -128,6 +129,17 @@ def expire(tenant_id: UUID, job_id: UUID) -> None:
     close_slices(tenant_id, job_id)
 
 
+def stop(claim_of_slice: UUID, job: Job, error: errors.MaasError) -> None:
+    """A limit has no room for what is left of a running job: what is done is kept, and the slice in hand is given up."""
+    told = {"code": error.code, "message": error.message, "line": None, "param": None}
+    with as_tenant(job.tenant_id):
+        running = Job.objects.filter(pk=job.pk, ending="", finished_at=None, state=State.RUNNING, batch__finalizing_at=None)
+        if running.update(ending=State.FAILED, error={"code": error.code, "message": error.message, "data": [told]}):
+            add_event(job, _("Stopped. %(why)s What is done is kept.") % {"why": error.message}, level="error")
+        Slice.objects.filter(pk=claim_of_slice, state=SliceState.OPEN).update(lease_until=None)
+    close_slices(job.tenant_id, job.pk)
+
+
 def close_slices(tenant_id: UUID, job_id: UUID) -> None:
     """Close what nobody works on of a job that ends early, and go on to assembly when nothing is left open."""
     with as_tenant(tenant_id):
@@ -172,5 +184,6 @@ def _end(job: Job, state: State, message: str, *, level: str = "info") -> None:
     """The last change of a job, in the caller's transaction."""
     Job.objects.filter(pk=job.pk).update(state=state, finished_at=timezone.now(), lease_until=None)
     files.release_file(job.batch.input_file_id)
+    reservations.release_job(job.pk)
     add_event(job, message, level=level, state=state)
     publish(ENDINGS[state](tenant_id=job.tenant_id, job_id=job.pk, label=job.batch.input_file.filename))

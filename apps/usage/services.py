@@ -1,15 +1,17 @@
 """Usage: record what was worked on, exactly once, and add it up."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
+import orjson
 from django.db import connection
 from django.utils import timezone
 
 from apps.accounts.services import Tenant
 from apps.usage import rollups, spans
+from apps.usage.allowances import bounds
 from apps.usage.models import ArchivedMonth, Kind, UsageRecord
 from apps.usage.periods import month_of, period_of
 from maas import errors
@@ -29,7 +31,10 @@ CHARGED_WITHIN = timedelta(days=7)  # after work began: a batch has a day, an an
 
 @dataclass(frozen=True)
 class UsageLine:
-    """What one piece of work used. `source` is unique over all time and holds a UUIDv7 (`periods`); `requests` counts calls or lines."""
+    """What one piece of work used. `source` is unique over all time and holds a UUIDv7 (`periods`); `requests` counts calls or lines.
+
+    `reservation` pays for it; without one it is charged as it is, in the month that runs.
+    """
 
     source: str
     kind: str
@@ -41,6 +46,7 @@ class UsageLine:
     requests: int = 1
     key_id: UUID | None = None
     job_id: UUID | None = None
+    reservation: UUID | None = None
 
 
 def units_for(rate: dict[str, Any], quantities: list[int]) -> int:
@@ -53,22 +59,25 @@ def units_for(rate: dict[str, Any], quantities: list[int]) -> int:
 
 def record(tenant_id: UUID, lines: list[UsageLine]) -> set[str]:
     """Write lines in the caller's transaction; the sources that were new come back. The others were counted before."""
-    return _insert([(tenant_id, line) for line in lines])
+    return _settle([(tenant_id, line) for line in lines])
 
 
 def settle_calls(calls: list[tuple[UUID, UsageLine]]) -> set[str]:
     """Charge the calls of one micro-batch, of any tenants, in one transaction of their own.
 
-    A call that its caller has given up (`void_call`) is not charged and its source is not in the answer.
+    A call that its caller has given up (`void_call`), or whose reservation was closed, is not charged and its source is
+    not in the answer.
     """
+    if not calls:
+        return set()
     with as_system(SystemUse.SETTLE_CALLS):
-        return _insert(calls)
+        return _settle(calls)
 
 
 def void_call(tenant: Tenant, line: UsageLine) -> bool:
     """Give up a call: True when it will never be charged, False when it was charged already."""
     with as_tenant(tenant.id):
-        return bool(_insert([(tenant.id, line)]))
+        return bool(_settle([(tenant.id, line)]))
 
 
 def reverse_call(tenant: Tenant, source: str) -> None:
@@ -80,24 +89,17 @@ def reverse_call(tenant: Tenant, source: str) -> None:
                 f"reversal:{source}", Kind.REVERSAL, charged.model, charged.version, charged.unit,
                 -charged.quantity, -charged.units, -charged.requests, charged.key_id, charged.job_id,
             )  # fmt: skip
-            _insert([(tenant.id, line)])
+            _settle([(tenant.id, line)])
 
 
-def _insert(rows: list[tuple[UUID, UsageLine]]) -> set[str]:
-    """Sorted by source, so that two transactions with the same rows cannot wait for each other in a circle."""
+def _settle(rows: list[tuple[UUID, UsageLine]]) -> set[str]:
+    """Into the ledger, and from what is reserved to what is used: one statement (migration 0003)."""
     if not rows:
         return set()
-    names = ["source", "kind", "model", "version", "unit", "quantity", "units", "requests", "key_id", "job_id"]
-    ordered = sorted(rows, key=lambda row: row[1].source)
-    values = [[tenant, timezone.now(), period_of(line.source), *(getattr(line, name) for name in names)] for tenant, line in ordered]
-    marks = ", ".join(["(" + ", ".join(["%s"] * (len(names) + 3)) + ")"] * len(values))
-    columns = ", ".join(["tenant_id", "created_at", "period", *names])
+    given = [{**line.__dict__, "tenant_id": tenant_id, "period": period_of(line.source)} for tenant_id, line in rows]
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO usage_usagerecord ({columns}) VALUES {marks} ON CONFLICT (period, source) DO NOTHING RETURNING source",  # noqa: S608  # names above
-            [value for row in values for value in row],
-        )
-        return {source for (source,) in cursor.fetchall()}
+        cursor.execute("SELECT maas_settle(%s, %s)", [orjson.dumps(given).decode(), timezone.now()])
+        return set(cursor.fetchone()[0])
 
 
 # ---------- reading ----------
@@ -143,6 +145,12 @@ def _check_report(start: datetime, end: datetime, group_by: list[str]) -> None:
         raise errors.BadRequest("'end' must be later than 'start'.", param="end", code="invalid_value")
     if end - start > timedelta(days=REPORT_DAYS):
         raise errors.BadRequest(f"One report covers at most {REPORT_DAYS} days.", param="start", code="invalid_value")
+
+
+def month_report(tenant: Tenant, period: date) -> list[dict[str, Any]]:
+    """Requests, quantity and units charged in a UTC month, a row a model, key and unit; it equals the ledger."""
+    start, end = bounds(period)
+    return _add_up(tenant, start, end, [("model", "model"), ("key_id", "key_id"), ("unit", "unit")])
 
 
 def totals(tenant: Tenant, start: datetime, end: datetime) -> dict[str, int]:

@@ -57,7 +57,7 @@ def _errors(job: Any, rows: list[Any]) -> Iterator[bytes]:
 
 
 def _closed(job: Any, row: Any) -> Iterator[bytes]:
-    code, message = NOT_RUN[job.ending]
+    code, message = NOT_RUN.get(job.ending) or (job.error["code"], job.error["message"])  # stopped by a limit
     with files.open_file(job.tenant, job.batch.input_file_id) as body:
         for line in lines.read_lines(body, number=row.first_line, start=row.start, count=row.lines):
             if not line.is_blank:

@@ -13,7 +13,7 @@ from django.db import DatabaseError, InterfaceError
 from apps.catalog import services as catalog
 from apps.files import services as files
 from apps.inference import services as inference
-from apps.jobs import parts, slices
+from apps.jobs import parts, paying, slices, stages
 from apps.usage import services as usage
 from maas import errors, queue
 from maas.predictions import render_prediction
@@ -40,6 +40,8 @@ class Request:
     inputs: list[Any]
     parameters: dict[str, Any]
     as_list: bool
+    most: int  # units that it can be charged
+    likely: int
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,14 @@ def run_slice(claim: slices.Claim) -> None:
     """Answer the lines of a slice and commit them, unless the claim was lost meanwhile."""
     with Lease(lambda: slices.renew_slice(claim)):
         try:
-            result = _write(claim, answer_slice(claim))
+            job = slices.load_job(claim)
+            read = read_slice(claim, job)
+            paid = reserve_slice(claim, job, read)
+            result = _write(claim, _run(read, job), paid)
             outcome = slices.write_slice(claim, result)
+        except errors.PaymentRequired as error:
+            stages.stop(claim.id, job, error)
+            return
         except Exception as error:
             log.exception("a slice will be tried again", job_id=str(claim.job_id), slice=claim.number, attempt=claim.attempts)
             slices.give_back(claim, counts=not _store_is_away(error))
@@ -82,15 +90,26 @@ def _store_is_away(error: Exception) -> bool:
     return isinstance(error, DatabaseError | InterfaceError | OSError) and not isinstance(error, FileNotFoundError)
 
 
-def answer_slice(claim: slices.Claim) -> list[Answer]:
-    """One answer for each line, in order. A slice that failed too often, or killed its workers, is not run again."""
-    job = slices.load_job(claim)
+def read_slice(claim: slices.Claim, job: Any) -> list[Request | Answer]:
+    """A request or a refusal for each line, in order. A slice that failed too often, or killed its workers, is not run again."""
     with files.open_file(job.tenant, job.batch.input_file_id) as body:
         rows = [line for line in lines.read_lines(body, number=claim.first_line, start=claim.start, count=claim.lines) if not line.is_blank]
     if claim.attempts > slices.ATTEMPTS:
         return [_give_up(job, line) for line in rows]
     read = _Reader(job)
-    return _run([read.request(line) for line in rows], job)
+    return [read.request(line) for line in rows]
+
+
+def reserve_slice(claim: slices.Claim, job: Any, read: list[Request | Answer]) -> dict[str, UUID]:
+    """Set aside what the requests can cost: a reservation for each model. A slice that was lost is not run."""
+    requests = [item for item in read if isinstance(item, Request)]
+    most: dict[str, int] = defaultdict(int)
+    for request in requests:
+        most[request.version.model.name] += request.most
+    paid = paying.reserve_slice(claim, job, most=most, likely=sum(request.likely for request in requests))
+    if paid is None:
+        raise slices.NotPaid
+    return paid
 
 
 def _give_up(job: Any, line: lines.Line) -> Answer:
@@ -120,8 +139,9 @@ class _Reader:
         model, inputs, parameters = read_body(body)
         version = self._version(model)
         spec = spec_for(version.model.task)
-        clean = inference.check_inputs(self.job.tenant, spec, inputs)
-        return Request(line.number, custom_id, identity, version, clean, spec.check_parameters(parameters), isinstance(inputs, list))
+        clean, options = inference.check_inputs(self.job.tenant, spec, inputs), spec.check_parameters(parameters)
+        most, likely = inference.most_units(version, spec, clean, options), inference.likely_units(version, spec, clean)
+        return Request(line.number, custom_id, identity, version, clean, options, isinstance(inputs, list), most, likely)
 
     def _version(self, reference: str) -> catalog.Version:
         """The pinned version of a reference, looked up once a slice."""
@@ -199,25 +219,26 @@ def _answer(request: Request, results: list[Any], queue_ms: float, compute_ms: f
         outcome = outcome_of(version.rate, results, as_list=request.as_list)
     except errors.MaasError as error:
         return Answer(lines.refused(request.identity, request.custom_id, error))
+    units = min(outcome.units, request.most)  # nobody pays more than was reserved
     body = render_prediction(
         request.identity, model=version.model.name, version=version.number,
         outputs=outcome.outputs if request.as_list else outcome.outputs[0],
-        units=outcome.units, unit=version.rate["unit"], queue_ms=queue_ms, compute_ms=compute_ms,
+        units=units, unit=version.rate["unit"], queue_ms=queue_ms, compute_ms=compute_ms,
     )  # fmt: skip
-    return Answer(lines.answered(request.identity, request.custom_id, 200, body), version, outcome.quantity, outcome.units)
+    return Answer(lines.answered(request.identity, request.custom_id, 200, body), version, outcome.quantity, units)
 
 
 # ---------- answers to a part ----------
-def _write(claim: slices.Claim, answers: list[Answer]) -> slices.Result:
+def _write(claim: slices.Claim, answers: list[Answer], paid: dict[str, UUID]) -> slices.Result:
     """Store the part, then say what is to be committed."""
     output = b"".join(answer.raw for answer in answers if answer.version)
     failed = b"".join(answer.raw for answer in answers if not answer.version)
     parts.write_part(claim.job_id, claim.number, claim.fence, output, failed)
     completed = sum(answer.version is not None for answer in answers)
-    return slices.Result(len(output), completed, len(answers) - completed, list(_usage(claim, answers)))
+    return slices.Result(len(output), completed, len(answers) - completed, list(_usage(claim, answers, paid)))
 
 
-def _usage(claim: slices.Claim, answers: list[Answer]) -> Iterable[usage.UsageLine]:
+def _usage(claim: slices.Claim, answers: list[Answer], paid: dict[str, UUID]) -> Iterable[usage.UsageLine]:
     """One line of the ledger for each version, named after the slice: a slice that runs twice is counted once."""
     versions = {answer.version.id: answer.version for answer in answers if answer.version}
     for version in versions.values():
@@ -227,4 +248,5 @@ def _usage(claim: slices.Claim, answers: list[Answer]) -> Iterable[usage.UsageLi
             model=version.model.name, version=version.number, unit=version.rate["unit"],
             quantity=sum(answer.quantity for answer in mine), units=sum(answer.units for answer in mine),
             requests=len(mine), key_id=claim.key_id, job_id=claim.job_id,
+            reservation=paid[version.model.name],
         )  # fmt: skip

@@ -1,12 +1,15 @@
 """Checking a batch's file in one pass: what is wrong with which line, and where its slices begin."""
 
 import hashlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any, BinaryIO
 from uuid import UUID
 
 from apps.catalog import services as catalog
 from apps.files import services as files
-from apps.jobs import stages
+from apps.inference import services as inference
+from apps.jobs import paying, stages
 from maas import errors
 from workers.batch import lines
 from workers.batch.leases import Lease
@@ -42,16 +45,21 @@ class Plan:
 
 
 class Check:
-    """One pass over a file. Memory holds a digest for each custom_id, the first errors, and the slices."""
+    """One pass over a file. Memory holds a digest for each custom_id, the first errors, and the slices.
 
-    def __init__(self, endpoint: str) -> None:
+    `resolve` says what a model reference means now: all lines of a batch are answered by the same version.
+    """
+
+    def __init__(self, endpoint: str, resolve: Callable[[str], catalog.Version | None]) -> None:
         self.endpoint = endpoint
+        self.resolve = resolve
+        self.units = 0  # that it will likely cost
         self.plan = Plan()
         self.problems: list[dict[str, Any]] = []
         self.bad = 0
         self.total = 0
         self.seen: set[bytes] = set()
-        self.models: dict[str, None] = {}  # in the order of their first line
+        self.models: dict[str, catalog.Version | None] = {}  # in the order of their first line
 
     def read(self, body: BinaryIO, lease: Lease) -> None:
         """Look at every line, or stop early when there are too many or the claim is lost."""
@@ -76,7 +84,7 @@ class Check:
             self._note(line.number, error)
         else:
             self.plan.add(line, _count_inputs(row.get("body")))
-            self._note_model(row.get("body"))
+            self._note_model(row.get("body") or {})
 
     def _check_unique(self, custom_id: str) -> None:
         digest = hashlib.blake2b(custom_id.encode(), digest_size=16).digest()
@@ -91,8 +99,12 @@ class Check:
 
     def _note_model(self, body: Any) -> None:
         name = body.get("model") if isinstance(body, dict) else None
-        if isinstance(name, str) and len(name) <= 200 and "\0" not in name and len(self.models) < MODEL_NAMES:
-            self.models[name] = None
+        if not isinstance(name, str) or len(name) > 200 or "\0" in name:
+            return
+        if name not in self.models and len(self.models) < MODEL_NAMES:
+            self.models[name] = self.resolve(name)
+        version = self.models.get(name)
+        self.units += inference.estimate_units(version, body.get("inputs")) if version else 0
 
     def told(self) -> list[dict[str, Any]]:
         """The errors as the batch lists them, with how many more there are."""
@@ -118,7 +130,7 @@ def validate_batch(tenant_id: UUID, job_id: UUID) -> None:
         stages.fail_job(job, code="server_error", message=message, problems=[])
         return
     with Lease(lambda: stages.renew_job(job)) as lease, files.open_file(job.tenant, job.batch.input_file_id) as body:
-        check = Check(job.batch.endpoint)
+        check = Check(job.batch.endpoint, partial(_resolve, job))
         check.read(body, lease)
         if not lease.lost:
             _conclude(job, check)
@@ -130,16 +142,18 @@ def _conclude(job: Any, check: Check) -> None:
         where = f"Line {first['line']}: " if first["line"] else ""
         stages.fail_job(job, code=first["code"], message=where + first["message"], problems=check.told())
         return
-    names = list(check.models)
-    stages.start_job(job, runs=check.plan.runs, total=check.total, model_names=names[:20], versions=_pin(job, names))
+    try:
+        paying.reserve_job(job, check.units)
+    except errors.PaymentRequired as error:
+        told = {"code": error.code, "line": None, "message": error.message, "param": None}
+        stages.fail_job(job, code=error.code, message=error.message, problems=[told])
+        return
+    pinned = {name: str(version.id) for name, version in check.models.items() if version}
+    stages.start_job(job, runs=check.plan.runs, total=check.total, model_names=list(check.models)[:20], versions=pinned)
 
 
-def _pin(job: Any, references: list[str]) -> dict[str, str]:
-    """What each reference means now, so that all lines of a batch are answered by the same version."""
-    pinned = {}
-    for reference in references:
-        try:
-            pinned[reference] = str(catalog.resolve(job.tenant, reference, allowed=job.batch.allowed_models).id)
-        except errors.MaasError:
-            continue  # its lines become errors when they are run
-    return pinned
+def _resolve(job: Any, reference: str) -> catalog.Version | None:
+    try:
+        return catalog.resolve(job.tenant, reference, allowed=job.batch.allowed_models)
+    except errors.MaasError:
+        return None  # its lines become errors when they are run
