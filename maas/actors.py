@@ -106,10 +106,15 @@ def require(tenant_id: UUID, permission: Permission) -> None:
     )
 
 
-def require_operator(permission: Permission = Permission.OPERATE) -> None:
-    """Raises Forbidden unless the platform's operator acts, for what belongs to no organisation: a coupon, another operator."""
+def is_operating(permission: Permission = Permission.OPERATE) -> bool:
+    """Whether the platform's operator acts, or the platform itself."""
     actor = current_actor()
-    if actor.kind != "system" and permission not in actor.permissions:
+    return actor.kind == "system" or permission in actor.permissions
+
+
+def require_operator(permission: Permission = Permission.OPERATE) -> None:
+    """Raises Forbidden unless the platform's operator acts: for money, and for what belongs to no organisation."""
+    if not is_operating(permission):
         raise errors.Forbidden(_("Only the operator of this platform may do that."), code="operator_only")
 
 

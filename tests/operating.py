@@ -25,7 +25,7 @@ class Operator:
 
     def do(self, tenant: Tenant, deed: str, **fields: str):
         """A deed as its form posts it."""
-        return self.browser.post(f"/operator/accounts/tenant/{tenant.id}/{deed}", fields)
+        return self.browser.post(f"/operator/deeds/tenant/{tenant.id}/{deed}", fields)
 
     def look(self, tenant: Tenant, reason: str = "ticket 7"):
         return self.do(tenant, "look", reason=reason)

@@ -144,7 +144,7 @@ def test_an_owner_cannot_suspend_or_resume_by_the_service_or_the_page(suspended)
         for deed in (lambda: suspension.resume_tenant(suspended.tenant), lambda: suspension.suspend_tenant(suspended.tenant, reason="x")):
             with pytest.raises(errors.Forbidden):
                 deed()
-    path = f"/operator/accounts/tenant/{suspended.tenant.id}/resume"
+    path = f"/operator/deeds/tenant/{suspended.tenant.id}/resume"
     assert browser_for(suspended.owner).post(path).status_code == 403
     assert Client().post(path).status_code == 302
     with acting(SYSTEM):

@@ -55,7 +55,7 @@ def operators_pages(tenant_id: str, user_id: str) -> list[str]:
     found = []
     for route in routes():
         if route.startswith("operator"):
-            names = {"tenant_id": tenant_id, "name": "suspend", "object_id": user_id if "/user/" in route else tenant_id}
+            names = {"kind": "tenant", "row_id": tenant_id, "name": "suspend", "object_id": user_id if "/user/" in route else tenant_id}
             found.append(fill(re.sub(r"\^\(\?P<app_label>(\w+)[^)]*\)/\$", r"\1/", route), names))
     return found
 

@@ -13,7 +13,7 @@ from unfold.decorators import display
 
 from apps.accounts import impersonation, operator_deeds, operators, suspension
 from apps.accounts.models import ApiKey, Membership, Tenant, User, Visit
-from apps.accounts.operator_deeds import Deed, ReasonForm
+from apps.accounts.operator_deeds import Deed, DeedsAdmin, ReasonForm
 from apps.accounts.operator_site import OperatorAdmin, OperatorInline, site
 from apps.accounts.second_factor import has_second_factor
 from maas import errors
@@ -75,14 +75,16 @@ class VisitInline(OperatorInline):
 
 
 @admin.register(Tenant, site=site)
-class TenantAdmin(OperatorAdmin):
+class TenantAdmin(DeedsAdmin):
+    """What lies above accounts adds to `inlines` what it knows of an organisation."""
+
     list_display = ("slug", "name", "plan", "state", "created_at")
     list_filter = (("plan", admin.AllValuesFieldListFilter), SuspendedFilter, "created_at")
     search_fields = ("slug", "name")
     search_help_text = gettext_lazy("Slug, name, or a member's address")
     ordering = ("-created_at",)
     fields = readonly_fields = ("slug", "name", "id", "plan", "require_mfa", "created_at", "suspended_at", "suspended_reason")
-    inlines = (MemberInline, KeyInline, VisitInline)
+    inlines = [MemberInline, KeyInline, VisitInline]
 
     @display(description=gettext_lazy("state"), label={"works": "success", "suspended": "danger"})
     def state(self, tenant: Tenant) -> tuple[str, str]:
@@ -95,15 +97,6 @@ class TenantAdmin(OperatorAdmin):
             return found, many
         theirs = Membership.objects.filter(user__email__icontains=address).values("tenant_id")
         return queryset.filter(Q(pk__in=found.values("pk")) | Q(pk__in=theirs)), many
-
-    def changeform_view(
-        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> Any:
-        response = super().changeform_view(request, object_id, form_url, extra_context)
-        tenant = getattr(response, "context_data", {}).get("original")
-        if tenant is not None:
-            response.context_data["actions_detail"] = operator_deeds.links(tenant)
-        return response
 
 
 @admin.register(User, site=site)
@@ -167,6 +160,7 @@ def leave(request: HttpRequest) -> HttpResponse:
 
 
 operator_deeds.declare(
+    Tenant,
     Deed(
         "look", gettext_lazy("Look as a viewer"),
         gettext_lazy(
@@ -174,9 +168,7 @@ operator_deeds.declare(
             "The reason and your address go into its audit log, which its owners read."
         ),
         gettext_lazy("Look at it"), _look, ReasonForm, fresh=True,
-    )
-)  # fmt: skip
-operator_deeds.declare(
+    ),
     Deed(
         "suspend", gettext_lazy("Suspend"),
         gettext_lazy(
@@ -184,13 +176,11 @@ operator_deeds.declare(
             "The reason is mailed to the owners and shown in the dashboard."
         ),
         gettext_lazy("Suspend it"), _suspend, ReasonForm, fits=lambda tenant: not tenant.suspended_at, danger=True,
-    )
-)  # fmt: skip
-operator_deeds.declare(
+    ),
     Deed(
         "resume", gettext_lazy("Resume"), gettext_lazy("Its keys and its dashboard work again with their next request."),
         gettext_lazy("Resume it"), _resume, fits=lambda tenant: bool(tenant.suspended_at),
-    )
+    ),
 )  # fmt: skip
 site.add_entry("operator:accounts_tenant_changelist", title=gettext_lazy("Organisations"), icon="apartment")
 site.add_entry("operator:accounts_user_changelist", title=gettext_lazy("People"), icon="person")

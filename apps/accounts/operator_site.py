@@ -145,6 +145,7 @@ class OperatorInline(ReadOnly, TabularInline):
     """Rows below an organisation."""
 
     extra = 0
+    per_page = 20
     can_delete = False
     show_change_link = False
 

@@ -16,7 +16,7 @@ for config in apps.get_app_configs():
         import_module(f"{config.name}.admin")
 
 own = [
-    path("accounts/tenant/<uuid:tenant_id>/<slug:name>", site.admin_view(operator_deeds.do), name="deed"),
+    path("deeds/<slug:kind>/<uuid:row_id>/<slug:name>", site.admin_view(operator_deeds.do), name="deed"),
     path("login", site.login),
     path("leave", site.admin_view(leave), name="leave"),
 ]
