@@ -222,6 +222,14 @@ UNFOLD = {
     "SITE_HEADER": _("maas operator"),
     "SITE_SYMBOL": "admin_panel_settings",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "/static/favicon.svg"}],
+    "COLORS": {
+        # The dashboard's accent, from light to dark.
+        "primary": {
+            "50": "oklch(97% .014 255)", "100": "oklch(93% .032 255)", "200": "oklch(88% .059 255)", "300": "oklch(81% .1 255)",
+            "400": "oklch(71% .15 257)", "500": "oklch(62% .19 260)", "600": "oklch(53% .2 262)", "700": "oklch(47% .2 263)",
+            "800": "oklch(41% .17 265)", "900": "oklch(36% .13 266)", "950": "oklch(27% .09 267)",
+        }  # fmt: skip
+    },
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "SIDEBAR": {"navigation": "apps.accounts.operator_site.navigation"},

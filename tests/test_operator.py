@@ -121,7 +121,7 @@ def test_nothing_of_an_organisation_can_be_changed_added_or_deleted_by_hand(cast
 
 def test_every_plan_is_listed_with_its_figures() -> None:
     page = make_operator().browser.get("/operator/plans/").content.decode()
-    assert "Team" in page and "49.00" in page and "Unlimited" in page
+    assert all(text in page for text in ("Team", "$49.00", "$0.045", "Unlimited"))
 
 
 # ---------- people ----------

@@ -83,12 +83,16 @@ class TenantAdmin(DeedsAdmin):
     search_fields = ("slug", "name")
     search_help_text = gettext_lazy("Slug, name, or a member's address")
     ordering = ("-created_at",)
-    fields = readonly_fields = ("slug", "name", "id", "plan", "require_mfa", "created_at", "suspended_at", "suspended_reason")
+    fields = readonly_fields = ("slug", "name", "id", "plan", "asks_for_factor", "created_at", "suspended_at", "suspended_reason")
     inlines = [MemberInline, KeyInline, VisitInline]
 
     @display(description=gettext_lazy("state"), label={"works": "success", "suspended": "danger"})
     def state(self, tenant: Tenant) -> tuple[str, str]:
         return ("suspended", _("Suspended")) if tenant.suspended_at else ("works", _("Works"))
+
+    @display(description=gettext_lazy("asks for a second factor"), boolean=True)
+    def asks_for_factor(self, tenant: Tenant) -> bool:
+        return tenant.require_mfa
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Tenant], search_term: str) -> tuple[QuerySet[Tenant], bool]:
         found, many = super().get_search_results(request, queryset, search_term)

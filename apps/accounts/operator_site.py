@@ -146,6 +146,7 @@ class OperatorInline(ReadOnly, TabularInline):
 
     extra = 0
     per_page = 20
+    hide_title = True
     can_delete = False
     show_change_link = False
 

@@ -58,7 +58,13 @@ def _figure(name: str, value: Any) -> str:
         return _("no limit")
     if isinstance(value, bool):
         return _("yes") if value else _("no")
-    return dollars(value * (1_000 if name == "unit_price" else 1)) if name in PRICES else f"{value:,}"
+    return _price(value * (1_000 if name == "unit_price" else 1)) if name in PRICES else f"{value:,}"
+
+
+def _price(amount: int) -> str:
+    """Micro-dollars to the last digit that counts, and to the cent at least."""
+    whole, _dot, part = f"{Decimal(amount) / MILLION:,f}".partition(".")
+    return f"${whole}.{part.rstrip('0'):0<2}"
 
 
 # ---------- what an organisation's page shows ----------

@@ -31,6 +31,14 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AlterModelOptions(
+            name='tenant',
+            options={'verbose_name': 'organisation'},
+        ),
+        migrations.AlterModelOptions(
+            name='user',
+            options={'verbose_name': 'person', 'verbose_name_plural': 'people'},
+        ),
         migrations.AddField(
             model_name='tenant',
             name='suspended_at',
