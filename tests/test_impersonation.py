@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 import time_machine
+from allauth.mfa.models import Authenticator
 from django.test import Client
 
 from apps.accounts import impersonation, keys, operators
@@ -161,6 +162,16 @@ def test_somebody_elses_visit_leads_nowhere_and_goes_on_for_them(cast, looking) 
     assert sees(looking.browser, cast.tenant)
 
 
+def test_a_visit_in_a_copied_session_of_somebody_else_leads_nowhere(cast) -> None:
+    """The same session key, as after a theft of the table, but another person: both have to fit."""
+    another = make_operator()
+    with as_tenant(cast.tenant.id):
+        digest = impersonation._digest(another.browser.session.session_key)
+        visit = Visit.objects.create(tenant=cast.tenant, user=make_operator().user, reason="x", session=digest)
+    put_into_session(another.browser, cast.tenant.id, visit.id)
+    assert not sees(another.browser, cast.tenant)
+
+
 def test_the_visit_of_another_session_of_the_same_person_leads_nowhere(cast, looking) -> None:
     browser = browser_for(looking.user)
     put_into_session(browser, cast.tenant.id, visit_of(cast).id)
@@ -208,12 +219,22 @@ def test_a_visit_that_nobody_comes_back_to_is_ended_by_the_sweep(cast, looking) 
     assert [said["after"]["ended"] for said in told(cast.tenant, "operator.left")] == ["time was up"]
 
 
-def test_it_ends_when_the_rights_or_the_second_factor_are_gone(cast, looking) -> None:
+def test_it_ends_when_the_rights_are_gone(cast, looking) -> None:
     User.objects.filter(pk=looking.user.pk).update(is_staff=False)
     assert not sees(looking.browser, cast.tenant)
     assert told(cast.tenant, "operator.left")[0]["after"]["ended"] == "not an operator any more"
     User.objects.filter(pk=looking.user.pk).update(is_staff=True)
     assert not sees(looking.browser, cast.tenant)
+
+
+def test_it_ends_when_the_second_factor_is_taken_away(cast, looking) -> None:
+    Authenticator.objects.filter(user=looking.user).delete()
+    assert not sees(looking.browser, cast.tenant)
+
+
+def test_proving_a_factor_once_more_does_not_end_it(cast, looking) -> None:
+    looking.prove()
+    assert sees(looking.browser, cast.tenant)
 
 
 def test_signing_out_ends_it(cast, looking) -> None:

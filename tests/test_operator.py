@@ -67,6 +67,19 @@ def test_a_key_opens_none_of_it(cast) -> None:
     assert answer.status_code == 302 and answer["Location"].startswith("/accounts/login/")
 
 
+def test_a_deed_needs_the_token_of_its_form(cast) -> None:
+    forger = Client(enforce_csrf_checks=True)
+    forger.cookies = make_operator().browser.cookies
+    answer = forger.post(f"/operator/deeds/tenant/{cast.tenant.id}/suspend", {"reason": "x"})
+    assert answer.status_code == 403 and client_for(cast.key).get("/v1/models").status_code == 200
+
+
+def test_a_deed_that_nobody_declared_and_a_row_that_is_not_there_are_not_found(cast) -> None:
+    browser = make_operator().browser
+    for path in (f"tenant/{cast.tenant.id}/delete", f"user/{cast.tenant.id}/suspend", f"tenant/{cast.key.row.id}/suspend"):
+        assert browser.post(f"/operator/deeds/{path}", {"reason": "x"}).status_code == 404, path
+
+
 # ---------- the policy of content ----------
 def test_only_the_operators_pages_may_evaluate_scripts(cast) -> None:
     operator = make_operator()

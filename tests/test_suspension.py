@@ -1,5 +1,7 @@
 """A suspended organisation: its calls and changes are refused at once, its people may read, and its log says why."""
 
+import re
+
 import pytest
 from django.test import Client
 
@@ -9,7 +11,7 @@ from apps.jobs import services as jobs
 from maas import errors, ids
 from maas.actors import SYSTEM, acting
 from tests.belongings import belongings
-from tests.cast import browser_for, client_for, make_key
+from tests.cast import browser_for, client_for, make_key, make_user
 from tests.operating import make_operator, told
 from tests.signing import mail_to
 
@@ -93,6 +95,19 @@ def test_a_person_can_work_in_another_organisation_of_theirs(suspended) -> None:
     browser.post("/organisations/switch", {"organisation": suspended.other.slug})
     assert REASON not in browser.get("/keys").content.decode()
     assert browser.post("/keys/new", {"name": "new", "scopes": ["predict"], "expires": "never"}).status_code != 403
+
+
+def test_nobody_joins_a_suspended_organisation(cast) -> None:
+    from apps.accounts import invitations
+
+    guest = make_user("guest")
+    with acting(SYSTEM):
+        invitations.invite(cast.tenant, email=guest.email, role="viewer")
+        suspension.suspend_tenant(cast.tenant, reason=REASON)
+    path = re.search(r"/invitations/\S+", mail_to(guest.email)[-1]).group()
+    assert browser_for(guest).post(path).status_code == 400
+    suspension.resume_tenant(cast.tenant)
+    assert browser_for(guest).post(path).status_code == 302
 
 
 # ---------- work ----------
