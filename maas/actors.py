@@ -1,7 +1,8 @@
-"""Who acts: a member in a session, a key, the platform itself, or nobody yet.
+"""Who acts: a member in a session, a key, the operator, the platform itself, or nobody yet.
 
 The web sets the actor of each request; services ask it whether it may, and the audit log writes it down. Workers and
-commands act for the platform, which may do everything.
+commands act for the platform, which may do everything. The operator is a user with the role `operator` and the few
+permissions that its deeds need, in the one organisation that a deed is about.
 """
 
 from collections.abc import Iterator

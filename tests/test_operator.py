@@ -1,5 +1,9 @@
 """The operator's admin: who gets in, what it shows, and that each deed is a service and a line in the log."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
@@ -10,6 +14,7 @@ from apps.accounts.services import get_membership
 from maas import errors
 from maas.actors import Permission, acting, require, require_operator
 from tests.cast import browser_for, client_for, make_user
+from tests.conftest import ROOT
 from tests.operating import make_operator, told
 from tests.signing import add_app, let_in, sign_in, signed_in
 
@@ -202,3 +207,11 @@ def test_the_command_promotes_somebody_who_has_an_account(cast, capsys) -> None:
     assert "Choose a password" not in capsys.readouterr().out
     with pytest.raises(CommandError, match="no e-mail address"):
         call_command("make_operator", "nobody")
+
+
+# ---------- processes ----------
+def test_workers_never_load_the_admin() -> None:
+    code = "import django; django.setup(); import workers.tasks, sys; print([n for n in sys.modules if n.endswith('.admin')])"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert out.stdout.splitlines()[-1] in {"[]", "['django.contrib.admin']"}, out.stdout + out.stderr

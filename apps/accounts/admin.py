@@ -119,6 +119,12 @@ class UserAdmin(OperatorAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         return tuple(name for name in self.fields if name != "is_staff" or not self.has_change_permission(request))
 
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        found = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if found is not None and db_field.name == "is_staff":
+            found.label, found.help_text = _("Operator"), _("From the next request on. Their organisations' audit logs tell it.")
+        return found
+
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         """Through the service and nothing else, whatever the form holds."""
         try:

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import structlog
 from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -25,6 +26,8 @@ from apps.billing import credits, invoices, subscriptions
 from apps.billing.models import Account, Budget, Collector, Coupon, CreditEntry, Invoice, InvoiceLine, InvoiceState
 from apps.billing.money import dollars
 from apps.billing.plans import FIGURES, PRICES, every_plan
+
+log = structlog.get_logger(__name__)
 
 MILLION = 1_000_000
 TITLES = {
@@ -225,9 +228,10 @@ def _settle(service: Any) -> Any:
     return run
 
 
-def _create_coupon(_request: HttpRequest, _row: Any, data: dict[str, Any]) -> str:
+def _create_coupon(request: Any, _row: Any, data: dict[str, Any]) -> str:
     limits = {"most": data["most"], "credit_days": data["credit_days"], "expires_at": _in_days(data["days"])}
     coupon = credits.create_coupon(code=data["code"], amount=_micro(data["amount"]), **limits)
+    log.info("coupon made", code=coupon.code, amount=coupon.amount, operator=request.user.email)  # it is in no organisation's log
     return _("%(code)s is worth %(amount)s.") % {"code": coupon.code, "amount": dollars(coupon.amount)}
 
 
