@@ -349,7 +349,7 @@ GUARDS = (
         "apps/accounts/operator_site.py",
         "            response.render()\n",
         "            pass\n",
-        "tests/test_operator.py -k shows_people_and_keys",
+        "tests/test_operator.py -k without_a_password",
     ),
     Guard(
         "the admin: nothing by hand",

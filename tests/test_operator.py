@@ -146,7 +146,12 @@ def test_every_plan_is_listed_with_its_figures() -> None:
 def test_people_are_shown_without_a_password_and_only_superusers_say_who_operates(cast) -> None:
     operator, path = make_operator(), f"/operator/accounts/user/{cast.owner.pk}/change/"
     page = operator.browser.get(path).content.decode()
-    assert cast.owner.email in page and "scrypt" not in page and "password" not in page.lower().replace("/password", "")
+    assert (
+        cast.owner.email in page
+        and f"{cast.tenant.slug} (Owner)" in page
+        and "scrypt" not in page
+        and "password" not in page.lower().replace("/password", "")
+    )
     assert operator.browser.post(path, {"is_staff": "on"}).status_code == 403
     assert not User.objects.get(pk=cast.owner.pk).is_staff
 

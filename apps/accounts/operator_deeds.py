@@ -13,6 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminTextInputWidget
 
@@ -103,6 +104,9 @@ def do(request: HttpRequest, kind: str, row_id: UUID, name: str) -> HttpResponse
     deed, row = deeds.get(name), model._default_manager.filter(pk=row_id).first()
     if deed is None or row is None:
         raise Http404
+    if not deed.fits(row):
+        messages.warning(request, _("That does not fit any more: look at what has changed."))
+        return redirect(page_of(row))
     if deed.fresh and not proved_lately(request):
         return HttpResponseRedirect(where_to_prove(request.user, _address(row, deed)))  # type: ignore[arg-type]
     return ask(request, deed, row, tenant=row if isinstance(row, Tenant) else row.tenant, back=page_of(row))  # type: ignore[attr-defined]

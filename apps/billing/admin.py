@@ -5,7 +5,6 @@ from decimal import Decimal
 from typing import Any
 
 import structlog
-from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -15,7 +14,6 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from apps.accounts import operator_deeds
 from apps.accounts.admin import TenantAdmin
@@ -25,6 +23,7 @@ from apps.accounts.operator_site import OperatorAdmin, OperatorInline, site
 from apps.billing import credits, invoices, subscriptions
 from apps.billing.models import Account, Budget, Collector, Coupon, CreditEntry, Invoice, InvoiceLine, InvoiceState
 from apps.billing.money import dollars
+from apps.billing.operator_forms import CouponForm, CreditForm, NoteForm, PlanForm
 from apps.billing.plans import FIGURES, PRICES, every_plan
 
 log = structlog.get_logger(__name__)
@@ -169,45 +168,6 @@ class InvoiceAdmin(DeedsAdmin):
 
 
 # ---------- deeds ----------
-class PlanForm(forms.Form):
-    plan = forms.ChoiceField(choices=lambda: [(plan.name, plan.title) for plan in every_plan().values()], widget=UnfoldAdminSelectWidget)
-
-
-class CreditForm(forms.Form):
-    amount = forms.DecimalField(
-        decimal_places=2, max_digits=9, widget=UnfoldAdminDecimalFieldWidget, label=gettext_lazy("Dollars"),
-        help_text=gettext_lazy("Below zero takes credit back that is not used."),
-    )  # fmt: skip
-    reason = forms.CharField(max_length=200, widget=UnfoldAdminTextInputWidget, help_text=gettext_lazy("Its members read this."))
-    days = forms.IntegerField(
-        required=False, min_value=1, max_value=3650, widget=UnfoldAdminIntegerFieldWidget, label=gettext_lazy("Days that it lasts"),
-        help_text=gettext_lazy("Empty: for good."),
-    )  # fmt: skip
-
-
-class CouponForm(forms.Form):
-    code = forms.CharField(max_length=40, widget=UnfoldAdminTextInputWidget, help_text=gettext_lazy("4 to 40 letters, digits, hyphens."))
-    amount = forms.DecimalField(
-        decimal_places=2, max_digits=9, min_value=Decimal("0.01"), widget=UnfoldAdminDecimalFieldWidget, label=gettext_lazy("Dollars")
-    )
-    most = forms.IntegerField(
-        required=False, min_value=1, max_value=10**6, widget=UnfoldAdminIntegerFieldWidget,
-        label=gettext_lazy("Organisations that may redeem it"), help_text=gettext_lazy("Empty: any number. Each redeems it once."),
-    )  # fmt: skip
-    days = forms.IntegerField(
-        required=False, min_value=1, max_value=3650, widget=UnfoldAdminIntegerFieldWidget,
-        label=gettext_lazy("Days until the code ends"), help_text=gettext_lazy("Empty: never."),
-    )  # fmt: skip
-    credit_days = forms.IntegerField(
-        required=False, min_value=1, max_value=3650, widget=UnfoldAdminIntegerFieldWidget,
-        label=gettext_lazy("Days that its credit lasts"), help_text=gettext_lazy("Empty: for good."),
-    )  # fmt: skip
-
-
-class NoteForm(forms.Form):
-    note = forms.CharField(required=False, max_length=200, widget=UnfoldAdminTextInputWidget, help_text=gettext_lazy("How, or why."))
-
-
 def _change_plan(_request: HttpRequest, tenant: Tenant, data: dict[str, Any]) -> str:
     change = subscriptions.change_plan(tenant, plan=data["plan"])
     when = _("now") if change.at_once else f"{change.from_day:%Y-%m-%d}"
@@ -253,16 +213,17 @@ def new_coupon(request: HttpRequest) -> HttpResponse:
     return operator_deeds.ask(request, COUPON, _("New coupon"), tenant=None, back=reverse("operator:billing_coupon_changelist"))
 
 
-def _is_manual(invoice: Invoice) -> bool:
-    return invoice.collected_by == Collector.MANUAL
+def _pays_us(tenant: Tenant) -> bool:
+    """A subscription at Stripe says which plan holds; it is changed there, by the organisation."""
+    return subscriptions.get_account(tenant).collected_by == Collector.MANUAL
 
 
 def _is_open(invoice: Invoice) -> bool:
-    return _is_manual(invoice) and invoice.state == InvoiceState.OPEN
+    return invoice.collected_by == Collector.MANUAL and invoice.state == InvoiceState.OPEN
 
 
 def _is_payable(invoice: Invoice) -> bool:
-    return _is_manual(invoice) and invoice.state in {InvoiceState.OPEN, InvoiceState.UNCOLLECTIBLE}
+    return _is_open(invoice) or (invoice.collected_by == Collector.MANUAL and invoice.state == InvoiceState.UNCOLLECTIBLE)
 
 
 operator_deeds.declare(
@@ -270,7 +231,7 @@ operator_deeds.declare(
     Deed(
         "plan", gettext_lazy("Change plan"),
         gettext_lazy("A dearer plan holds at once, and for the month's units so far; a cheaper one from the 1st."),
-        gettext_lazy("Change it"), _change_plan, PlanForm,
+        gettext_lazy("Change it"), _change_plan, PlanForm, fits=_pays_us,
     ),
     Deed(
         "credit", gettext_lazy("Grant credit"), gettext_lazy("It pays for units first, from now on."), gettext_lazy("Grant it"), _grant,
