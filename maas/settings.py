@@ -236,7 +236,7 @@ UNFOLD = {
             "800": "oklch(41% .17 265)",
             "900": "oklch(36% .13 266)",
             "950": "oklch(27% .09 267)",
-        }  # fmt: skip
+        }
     },
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
