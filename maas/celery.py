@@ -31,6 +31,8 @@ app.conf.update(
         "partition-usage": {"task": "workers.tasks.partition_usage", "schedule": 86400.0, "options": {"queue": "default"}},
         "forget-sessions": {"task": "workers.tasks.forget_sessions", "schedule": 86400.0, "options": {"queue": "default"}},
         "anchor-audit": {"task": "workers.tasks.anchor_audit", "schedule": 3600.0, "options": {"queue": "default", "expires": 3600}},
+        "tell-usage": {"task": "workers.tasks.tell_usage", "schedule": 300.0, "options": {"queue": "default", "expires": 300}},
+        "sweep-payments": {"task": "workers.tasks.sweep_payments", "schedule": 10.0, "options": {"queue": "default", "expires": 10}},
         "sweep-alerts": {"task": "workers.tasks.sweep_alerts", "schedule": 10.0, "options": {"queue": "default", "expires": 10}},
         "turn-plans": {"task": "workers.tasks.turn_plans", "schedule": 60.0, "options": {"queue": "default", "expires": 60}},
         "refresh-terms": {"task": "workers.tasks.refresh_terms", "schedule": 3600.0, "options": {"queue": "default", "expires": 3600}},
