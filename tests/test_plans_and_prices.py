@@ -175,12 +175,19 @@ def test_a_month_that_begins_while_the_plan_changes_has_the_new_caps(cast) -> No
     assert cap(tenant, period).alert_at == 1_600_000  # 80% of what Scale includes
 
 
-def test_who_changes_the_plan_waits_for_the_month_that_begins(cast) -> None:
+def test_who_refreshes_the_terms_waits_for_the_month_that_begins(cast) -> None:
+    """Or they would find no month yet, and leave it with the old plan's caps."""
     tenant = on_plan(cast.tenant, "team")
+
+    def change() -> None:
+        with as_tenant(tenant.id):
+            Tenant.objects.filter(pk=tenant.pk).update(plan="scale")
+            terms.refresh(tenant)
+
     with ThreadPoolExecutor(1) as pool:
         with as_tenant(tenant.id):
             period = begin(tenant)
-            changing = pool.submit(closing(lambda: subscriptions.change_plan(tenant, plan="scale")))
+            changing = pool.submit(closing(change))
             time.sleep(0.5)
             assert not changing.done()
         changing.result()
