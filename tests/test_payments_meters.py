@@ -89,13 +89,15 @@ def test_what_is_taken_back_is_told_below_zero(bank, payer) -> None:
 
 
 def test_twenty_tellings_at_once_tell_it_once(bank, payer) -> None:
+    use(payer, 1)
+    bill(payer)
     use(payer, 100)
     period = month_of(timezone.now())
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(lambda _: closing(lambda: metering.tell_month(payer.id, period))(), range(20)))
     send_all()
-    assert told(bank, payer) == (100, 0)
-    assert len(events_of(payer)) == 1
+    assert told(bank, payer) == (101, 0)
+    assert [event.value for event in events_of(payer)] == [1, 100]
 
 
 def test_ten_senders_at_once_send_each_event_once(bank, payer) -> None:
