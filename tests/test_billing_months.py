@@ -83,9 +83,9 @@ def test_february_has_a_29th_in_a_leap_year(team) -> None:
 def test_a_month_waits_an_hour_before_it_is_closed(team) -> None:
     with at(2026, 10, 5):
         use(team, 1)
-    for moment_, done in (((2026, 10, 31, 23), False), ((2026, 11, 1, 0, 59, 59, 999_999), False), ((2026, 11, 1, 1), True)):
+    for moment_, is_closed in (((2026, 10, 31, 23), False), ((2026, 11, 1, 0, 59, 59, 999_999), False), ((2026, 11, 1, 1), True)):
         with at(*moment_):
-            assert invoices.close_month(team, OCTOBER) is done
+            assert invoices.close_month(team, OCTOBER) is is_closed
 
 
 # ---------- plans in the middle ----------
