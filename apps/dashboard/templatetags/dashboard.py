@@ -10,6 +10,7 @@ from django.forms import BoundField
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from apps.accounts import impersonation
 from apps.accounts import services as accounts
 from apps.dashboard import deeds, progress, texts, words
 from apps.dashboard.example import before_sign_up
@@ -131,3 +132,4 @@ register.filter("failures", progress.failures)
 register.filter("job_files", progress.output_files)
 register.filter("purpose_words", words.purpose_words)
 register.filter("first_sentence", words.first_sentence)
+register.filter("visit_end", impersonation.until)
