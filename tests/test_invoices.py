@@ -221,6 +221,15 @@ def test_what_stripe_collects_makes_no_invoice_of_ours(team) -> None:
         assert (invoices.charge_cents(team, OCTOBER), credits.balance(team)) == (299, 0)
 
 
+def test_what_stripe_goes_on_collecting_makes_none_either(team) -> None:
+    with at(2026, 10, 20):
+        subscriptions.set_collector(team, collected_by="stripe")
+        use(team, 260_000)
+    with at(2026, 11, 1, 1):
+        assert close(team, OCTOBER) and made(team) == []
+        assert invoices.charge_cents(team, OCTOBER) == 300
+
+
 def test_two_who_close_a_month_at_once_make_one_invoice(team) -> None:
     with at(2026, 10, 20):
         credits.grant_credit(team, amount=7 * CENT, reason="hello")

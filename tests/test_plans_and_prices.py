@@ -312,8 +312,10 @@ def test_an_upload_past_what_the_plan_stores_is_refused(small) -> None:
     assert caught.value.code == "quota_exceeded"
     assert room.stored_bytes(small) == 60
     upload(small, 40)
+    unread = iter([b"x"])
     with pytest.raises(errors.PaymentRequired):
-        upload(small, 1)
+        files.create_file(small, filename="a.jsonl", purpose="batch", chunks=unread)
+    assert next(unread) == b"x"  # a plan that is full reads nothing
     files.delete_file(small, first.id)
     assert upload(small, 60).bytes == 60
     with as_tenant(small.id):
