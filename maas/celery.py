@@ -31,6 +31,10 @@ app.conf.update(
         "partition-usage": {"task": "workers.tasks.partition_usage", "schedule": 86400.0, "options": {"queue": "default"}},
         "forget-sessions": {"task": "workers.tasks.forget_sessions", "schedule": 86400.0, "options": {"queue": "default"}},
         "anchor-audit": {"task": "workers.tasks.anchor_audit", "schedule": 3600.0, "options": {"queue": "default", "expires": 3600}},
+        "sweep-alerts": {"task": "workers.tasks.sweep_alerts", "schedule": 10.0, "options": {"queue": "default", "expires": 10}},
+        "turn-plans": {"task": "workers.tasks.turn_plans", "schedule": 60.0, "options": {"queue": "default", "expires": 60}},
+        "refresh-terms": {"task": "workers.tasks.refresh_terms", "schedule": 3600.0, "options": {"queue": "default", "expires": 3600}},
+        "close-months": {"task": "workers.tasks.close_months", "schedule": 600.0, "options": {"queue": "default", "expires": 600}},
         "prune-audit": {"task": "workers.tasks.prune_audit", "schedule": 86400.0, "options": {"queue": "default", "expires": 86400}},
     },
 )

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from apps.accounts import sessions
 from apps.audit import anchors, retention
+from apps.billing import alerts, invoices, subscriptions, terms
 from apps.files import services as files
 from apps.idempotency import services as idempotency
 from apps.jobs import sweeping
@@ -79,3 +80,25 @@ def anchor_audit() -> None:
 @app.task(name="workers.tasks.prune_audit")
 def prune_audit() -> None:
     retention.prune_entries()
+
+
+@app.task(name="workers.tasks.sweep_alerts")
+def sweep_alerts() -> None:
+    alerts.sweep_alerts()
+
+
+@app.task(name="workers.tasks.turn_plans")
+def turn_plans() -> None:
+    subscriptions.apply_due_plans()
+
+
+@app.task(name="workers.tasks.refresh_terms")
+def refresh_terms() -> None:
+    invoices.note_overdue_invoices()
+    terms.refresh_all()
+
+
+@app.task(name="workers.tasks.close_months")
+def close_months() -> None:
+    subscriptions.apply_due_plans()
+    invoices.close_months()

@@ -29,37 +29,39 @@ class Plan:
     members: int | None
     retention_days: int | None  # of the audit log
     included_units: int | None  # a month
+    overage: bool  # what exceeds them goes on the invoice; without it, prepaid credit has to pay for it
+    storage_gigabytes: int | None  # of files, refused at upload
     monthly_price: int  # micro-dollars
     unit_price: int  # micro-dollars for each unit above those included
     training_minute_price: int  # micro-dollars
-    storage_price: int  # micro-dollars for a gigabyte and month
 
 
 DECLARED = (
     Plan(
         "free", "Free", requests_per_minute=60, units_per_minute=600, model_requests_per_minute=60, model_units_per_minute=600,
-        concurrent_jobs=2, members=3, retention_days=30, included_units=10_000,
-        monthly_price=0, unit_price=0, training_minute_price=0, storage_price=0,
+        concurrent_jobs=2, members=3, retention_days=30, included_units=10_000, overage=False, storage_gigabytes=1,
+        monthly_price=0, unit_price=400, training_minute_price=60_000,
     ),
     Plan(
         "team", "Team", requests_per_minute=1_200, units_per_minute=24_000, model_requests_per_minute=900, model_units_per_minute=18_000,
-        concurrent_jobs=10, members=20, retention_days=365, included_units=1_000_000,
-        monthly_price=49_000_000, unit_price=60, training_minute_price=20_000, storage_price=100_000,
+        concurrent_jobs=10, members=20, retention_days=365, included_units=250_000, overage=True, storage_gigabytes=50,
+        monthly_price=49_000_000, unit_price=300, training_minute_price=60_000,
     ),
     Plan(
         "scale", "Scale", requests_per_minute=12_000, units_per_minute=240_000, model_requests_per_minute=9_000,
-        model_units_per_minute=180_000, concurrent_jobs=50, members=200, retention_days=730, included_units=20_000_000,
-        monthly_price=499_000_000, unit_price=40, training_minute_price=15_000, storage_price=80_000,
+        model_units_per_minute=180_000, concurrent_jobs=50, members=200, retention_days=730, included_units=2_000_000, overage=True,
+        storage_gigabytes=1_000, monthly_price=299_000_000, unit_price=200, training_minute_price=45_000,
     ),
     # Of the demo, and of an operator's own organisations.
     Plan(
         "unlimited", "Unlimited", requests_per_minute=None, units_per_minute=None, model_requests_per_minute=None,
-        model_units_per_minute=None, concurrent_jobs=None, members=None, retention_days=None, included_units=None,
-        monthly_price=0, unit_price=0, training_minute_price=0, storage_price=0,
+        model_units_per_minute=None, concurrent_jobs=None, members=None, retention_days=None, included_units=None, overage=True,
+        storage_gigabytes=None, monthly_price=0, unit_price=0, training_minute_price=0,
     ),
 )  # fmt: skip
 FIGURES = tuple(field.name for field in fields(Plan) if field.name not in {"name", "title"})
 PRICES = tuple(name for name in FIGURES if name.endswith("_price"))
+SWITCHES = ("overage",)
 
 
 def plan_of(name: str) -> Plan:
@@ -94,6 +96,10 @@ def _figure(plan: str, field: str, value: Any) -> Any:
     if field not in {*FIGURES, "title"}:
         raise ImproperlyConfigured(f"MAAS_PLANS: the plan '{plan}' has no field '{field}'. Known: title, {', '.join(FIGURES)}.")
     if field == "title" and isinstance(value, str):
+        return value
+    if field in SWITCHES:
+        if not isinstance(value, bool):
+            raise ImproperlyConfigured(f"MAAS_PLANS: '{field}' of the plan '{plan}' must be true or false, not {value!r}.")
         return value
     if value == "none" and field not in {*PRICES, "title"}:
         return None

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from apps.accounts.services import Tenant
-from apps.files import bodies
+from apps.files import bodies, room
 from apps.files.models import File, Purpose, Status
 from maas import errors, ids, pictures
 from maas.actors import Permission, require
@@ -33,12 +33,14 @@ def create_file(
 ) -> File:
     """Store an upload. `expires_in` is in seconds. An upload that is repeated names its `file_id`, and is stored once.
 
-    Raises BadRequest for a name, purpose or expiry that does not fit and for an empty file, TooLarge past the limit.
+    Raises BadRequest for a name, purpose or expiry that does not fit and for an empty file, TooLarge past the limit,
+    PaymentRequired past what the plan stores.
     """
     require(tenant.id, Permission.FILES)
     check_upload(filename, purpose, expires_in)
     if file_id and (stored := _stored_before(tenant, file_id)):
         return stored
+    room.check_room(tenant)
     file = begin_file(tenant, filename=filename, purpose=purpose, expires_in=expires_in, file_id=file_id)
     try:
         write_file(file, chunks, limit=settings.MAAS_FILE_LIMIT)
@@ -47,10 +49,21 @@ def create_file(
     except BaseException:
         discard_file(file)
         raise
-    with as_tenant(tenant.id):
-        finish_file(file)
-        publish(FileCreated(tenant_id=tenant.id, file_id=file.id, label=filename, after={"purpose": purpose, "bytes": file.bytes}))
+    _let_in(tenant, file)
     return file
+
+
+def _let_in(tenant: Tenant, file: File) -> None:
+    """Let an upload be seen if the plan has room for it."""
+    try:
+        with as_tenant(tenant.id):
+            room.take_room(tenant, file.bytes)
+            finish_file(file)
+            made = {"purpose": file.purpose, "bytes": file.bytes}
+            publish(FileCreated(tenant_id=tenant.id, file_id=file.id, label=file.filename, after=made))
+    except errors.PaymentRequired:
+        discard_file(file)
+        raise
 
 
 def check_upload(filename: str, purpose: str, expires_in: int | None) -> None:
