@@ -35,6 +35,8 @@ app.conf.update(
         "turn-plans": {"task": "workers.tasks.turn_plans", "schedule": 60.0, "options": {"queue": "default", "expires": 60}},
         "refresh-terms": {"task": "workers.tasks.refresh_terms", "schedule": 3600.0, "options": {"queue": "default", "expires": 3600}},
         "close-months": {"task": "workers.tasks.close_months", "schedule": 600.0, "options": {"queue": "default", "expires": 600}},
+        "tell-usage": {"task": "workers.tasks.tell_usage", "schedule": 300.0, "options": {"queue": "default", "expires": 300}},
+        "sweep-payments": {"task": "workers.tasks.sweep_payments", "schedule": 10.0, "options": {"queue": "default", "expires": 10}},
         "prune-audit": {"task": "workers.tasks.prune_audit", "schedule": 86400.0, "options": {"queue": "default", "expires": 86400}},
     },
 )

@@ -225,6 +225,13 @@ MAAS_FILE_LIMIT = env.number("MAAS_FILE_LIMIT", 200 * 2**20, least=1)  # bytes o
 MAAS_WEBHOOK_RETRIES = env.numbers("MAAS_WEBHOOK_RETRIES", "5,300,1800,7200,18000,36000,36000")
 MAAS_WEBHOOK_ALLOW = env.networks("MAAS_WEBHOOK_ALLOW")  # that may be called although they are not public
 
+# ---------- payments ----------
+STRIPE_SECRET_KEY = env.text("STRIPE_SECRET_KEY", "")  # without it nothing is collected by Stripe
+STRIPE_WEBHOOK_SECRET = env.text("STRIPE_WEBHOOK_SECRET", "")
+MAAS_STRIPE_URL = env.text("MAAS_STRIPE_URL", "").rstrip("/")  # in place of Stripe's own, for tests
+MAAS_STRIPE_TAX = env.flag("MAAS_STRIPE_TAX")  # Stripe Tax works out the tax of each invoice
+MAAS_STRIPE_TIMEOUT = env.number("MAAS_STRIPE_TIMEOUT", 20, least=1)  # seconds of one call
+
 # ---------- devices ----------
 MAAS_DEVICE = env.text("MAAS_DEVICE", "cpu")
 MAAS_THREADS = env.number("MAAS_THREADS", max(1, (os.cpu_count() or 2) // 2), least=1)

@@ -17,6 +17,7 @@ urlpatterns = [
     path("", include("apps.webhooks.urls")),
     path("", include("apps.usage.urls")),
     path("", include("apps.billing.urls")),
+    path("", include("apps.payments.urls")),
     path("", include("apps.inference.urls")),
     path("", include("apps.jobs.urls")),
     path("accounts/", include("apps.accounts.sign_in_urls")),

@@ -11,6 +11,7 @@ from apps.billing import alerts, invoices, subscriptions, terms
 from apps.files import services as files
 from apps.idempotency import services as idempotency
 from apps.jobs import sweeping
+from apps.payments import inbox, metering, sending
 from apps.usage import partitions, reservations
 from apps.usage import services as usage
 from apps.webhooks import delivering
@@ -102,3 +103,24 @@ def refresh_terms() -> None:
 def close_months() -> None:
     subscriptions.apply_due_plans()
     invoices.close_months()
+
+
+@app.task(name="workers.tasks.tell_usage")
+def tell_usage() -> None:
+    metering.tell_usage()
+
+
+@app.task(name="workers.tasks.send_meter_events")
+def send_meter_events() -> None:
+    sending.send_due()
+
+
+@app.task(name="workers.tasks.follow_stripe_event")
+def follow_stripe_event(event_id: str) -> None:
+    inbox.follow(event_id)
+
+
+@app.task(name="workers.tasks.sweep_payments")
+def sweep_payments() -> None:
+    inbox.follow_due()
+    sending.send_due()
