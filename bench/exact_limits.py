@@ -31,7 +31,7 @@ def hundred(running: Platform) -> float:
 
 def killed(running: Platform, seconds: float, seed: int) -> dict[str, object]:
     """Calls for so long while parts are killed; then the rest of the limit is used up and compared."""
-    key, most = limited(60_000), 60_000
+    key, most = limited(45_000), 45_000
     with ThreadPoolExecutor(1) as pool:
         calling = pool.submit(call_all, running.port, key.secret, int(seconds * 250), at_once=48)
         kills = fire(running, random.Random(seed), seconds)
@@ -39,7 +39,7 @@ def killed(running: Platform, seconds: float, seed: int) -> dict[str, object]:
     running.wait_until_ready()
     end_leases(key.row.tenant)
     middle = sum(charged(key.row.tenant).values())
-    outcomes += drain(running, key)
+    outcomes += drain(running, key, seconds=300)
     books = audit_books(key.row.tenant)
     answered = {each.prediction for each in outcomes if each.status == 200}
     assert answered <= charged(key.row.tenant).keys()

@@ -133,6 +133,14 @@ def _tokens(*texts: str) -> int:
     return sum(len(part.encode()) for part in texts)
 
 
+def _translated(text: str, parameters: dict[str, Any]) -> int:
+    """Tokens that are read and written at most. A piece is a sentence, a line, or long; its translation has thrice its tokens
+    and thirteen more, and one token beyond its bytes says that a word begins."""
+    pieces = sum(map(text.count, ".!?…\n")) + _tokens(text) // 64 + 1
+    read = _tokens(text) + pieces
+    return read + int(parameters.get("max_new_tokens", 3 * read + 13 * pieces))
+
+
 SPECS: dict[str, TaskSpec] = {
     "image-classification": TaskSpec(
         name="image-classification", title="Image classification", unit="image", columns=("image", "label"),
@@ -143,16 +151,17 @@ SPECS: dict[str, TaskSpec] = {
         name="question-answering", title="Question answering", unit="token", columns=("question", "context", "answers"),
         parameters={"top_k": whole(1, 20), "max_answer_len": whole(1, 100), "doc_stride": whole(16, 192)},
         clean=_question,
-        # Overlapping windows read a token at most eight times, each with the question in front.
-        upper_quantity=lambda value, parameters: 8 * _tokens(value["context"]) + 8 * _tokens(value["question"]) + 32,
+        # Windows share at most half of their room for the context, so a token is read twice at most; a question takes at most
+        # as much room as the context beside it, so those in front of all windows but one double that at most.
+        upper_quantity=lambda value, parameters: 4 * _tokens(value["context"]) + _tokens(value["question"]) + 16,
         work=lambda value: 1 + len(value["context"]) // 1000,
-        slack=32,  # a token has about four bytes, and most contexts fit one window
+        slack=16,  # a token has about four bytes, and most contexts fit one window
     ),
     "translation": TaskSpec(
         name="translation", title="Translation", unit="token", columns=("translation",),
         parameters={"max_new_tokens": whole(1, 256)},
-        clean=_source, upper_quantity=lambda value, parameters: _tokens(value) + parameters.get("max_new_tokens", 16 * _tokens(value)) + 32,
+        clean=_source, upper_quantity=_translated,
         work=lambda value: 1 + len(value) // 300,
-        slack=32,  # a token has about four bytes, and a translation is about as long as its source
+        slack=8,  # a token has about four bytes, and a translation is about as long as its source
     ),
 }  # fmt: skip

@@ -67,9 +67,9 @@ def test_blocks_under_kill_9_overrun_nothing_and_lose_nothing_once_their_leases_
     assert audit_books(key.row.tenant) == {"used": 9_000, "reserved": 0}
 
 
-def drain(running: Platform, key: Key) -> list:
+def drain(running: Platform, key: Key, *, seconds: float = 60) -> list:
     """Use what is left, to the first refusal that stands when every lease is over."""
-    outcomes, end = [], time.monotonic() + 60
+    outcomes, end = [], time.monotonic() + seconds
     while time.monotonic() < end:
         outcomes += call_all(running.port, key.secret, 400, at_once=32)
         if outcomes[-1].status == 402:

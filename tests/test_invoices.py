@@ -61,7 +61,9 @@ def test_parts_add_up_and_none_is_larger_than_its_weight() -> None:
         total = dice.randint(0, sum(weights))
         parts = spread(total, weights)
         assert sum(parts) == (total if sum(weights) else 0)
-        assert all(abs(part * (sum(weights) or 1) - total * weight) < (sum(weights) or 1) for part, weight in zip(parts, weights, strict=True))
+        assert all(
+            abs(part * (sum(weights) or 1) - total * weight) < (sum(weights) or 1) for part, weight in zip(parts, weights, strict=True)
+        )
         assert all(0 <= part <= weight for part, weight in zip(parts, weights, strict=True))
 
 
@@ -69,7 +71,14 @@ def test_the_details_of_thousands_of_months_add_up_to_their_line() -> None:
     dice = random.Random(13)
     for _ in range(4_000):
         rows = [
-            {"model": "m", "key_id": None, "unit": "token", "requests": 1, "quantity": 1, "units": dice.randrange(-3, 10 ** dice.randrange(1, 8))}
+            {
+                "model": "m",
+                "key_id": None,
+                "unit": "token",
+                "requests": 1,
+                "quantity": 1,
+                "units": dice.randrange(-3, 10 ** dice.randrange(1, 8)),
+            }
             for _ in range(dice.randrange(1, 15))
         ]
         units, included = sum(row["units"] for row in rows), dice.choice([0, 1, 10_000, 250_000, dice.randrange(10**7)])
@@ -89,7 +98,11 @@ def test_money_is_shown_in_cents() -> None:
 def test_the_preview_shows_each_model_and_key_and_the_plan(team, cast) -> None:
     second = make_key(team).row
     with at(2026, 10, 20):
-        for model, key, units in (("minilm-squad", cast.key.row, 200_000), ("cifar10-resnet9", second, 100_000), ("minilm-squad", None, 50)):
+        for model, key, units in (
+            ("minilm-squad", cast.key.row, 200_000),
+            ("cifar10-resnet9", second, 100_000),
+            ("minilm-squad", None, 50),
+        ):
             use(team, units, model=model, key_id=key.id if key else None)
         found = invoices.preview(team)
     assert [(line.kind, line.text, line.cents) for line in found.lines] == [

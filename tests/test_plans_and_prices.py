@@ -13,6 +13,7 @@ from apps.audit import services as audit
 from apps.billing import plans, subscriptions, terms
 from apps.billing.history import plan_at_start, plan_in
 from apps.billing.models import Account, PlanChange
+from apps.billing.months import this_month
 from apps.files import room
 from apps.files import services as files
 from apps.files.models import File
@@ -52,7 +53,9 @@ def test_the_plans_cost_what_the_price_list_says() -> None:
     }
 
 
-@pytest.mark.parametrize(("text", "names"), [("overage = 1", "true or false"), ("overage = 'none'", "true or false"), ("storage_price = 1", "no field")])
+@pytest.mark.parametrize(
+    ("text", "names"), [("overage = 1", "true or false"), ("overage = 'none'", "true or false"), ("storage_price = 1", "no field")]
+)
 def test_a_switch_in_the_plans_is_true_or_false(tmp_path, settings_of, text, names) -> None:
     file = tmp_path / "plans.toml"
     file.write_text(f"[free]\n{text}")
@@ -166,7 +169,7 @@ def test_a_month_that_begins_while_the_plan_changes_has_the_new_caps(cast) -> No
             from apps.usage.models import Allowance
 
             Allowance.objects.filter(tenant=tenant).delete()
-        period = date.today().replace(day=1)
+        period = this_month()
         together(2, lambda n, tenant=tenant: begin(tenant) if n else subscriptions.change_plan(tenant, plan="scale"))
         assert cap(tenant, period).alert_at == 1_600_000  # 80% of what Scale includes
 
@@ -304,5 +307,3 @@ def test_an_upload_by_rest_past_the_limit_is_402(small, cast) -> None:
     body = {"purpose": "batch", "file": SimpleUploadedFile("a.jsonl", b"x" * 101)}
     answer = client_for(cast.key).post("/v1/files", body, format="multipart")
     assert (answer.status_code, answer.json()["error"]["code"], answer.json()["error"]["param"]) == (402, "quota_exceeded", "file")
-
-

@@ -4,11 +4,12 @@ from datetime import date, datetime, timedelta
 
 import structlog
 from django.db import connection
+from django.db.models import Exists, Max, OuterRef, Q
 from django.utils import timezone
 
 from apps.accounts.services import Tenant
 from apps.billing import alerts, credits, history, lots, terms
-from apps.billing.models import ClosedMonth, Collector, Invoice, InvoiceLine, InvoiceState
+from apps.billing.models import ClosedMonth, Collector, Invoice, InvoiceLine, InvoiceState, PlanChange
 from apps.billing.months import end_of, hold_money, stand_in_line, this_month
 from apps.billing.plans import every_plan
 from apps.billing.statements import Line, Statement, lines_of, state_month
@@ -57,29 +58,31 @@ def close_month(tenant: Tenant, period: date) -> bool:
 
 def due_months() -> list[tuple[Tenant, date]]:
     """Months that are over for an hour and not closed: those in which something was used, and those that a plan is paid for."""
-    latest = _latest()
+    latest = month_after(month_of(timezone.now() - SETTLED), -1)
     with as_system(SystemUse.CLOSE_MONTHS):
-        begun = Allowance.objects.filter(scope=Scope.TENANT, period__lte=latest).values_list("tenant_id", "period")
-        closed = set(ClosedMonth.objects.values_list("tenant_id", "period"))
-        tenants = {tenant.id: tenant for tenant in Tenant.objects.filter(created_at__lt=end_of(latest))}
-    due = {(tenant_id, period) for tenant_id, period in begun if tenant_id in tenants} - closed
-    last_closed: dict[object, date] = {}
-    for tenant_id, period in closed:
-        last_closed[tenant_id] = max(period, last_closed.get(tenant_id, period))
-    for tenant in tenants.values():
-        due |= {(tenant.id, period) for period in _paid_months(tenant, last_closed.get(tenant.id), latest)} - closed
-    return [(tenants[tenant_id], period) for tenant_id, period in sorted(due, key=lambda row: (row[1], row[0]))]
+        closed = ClosedMonth.objects.filter(tenant_id=OuterRef("tenant_id"), period=OuterRef("period"))
+        begun = Allowance.objects.filter(~Exists(closed), scope=Scope.TENANT, period__lte=latest).select_related("tenant")
+        due = {(row.tenant, row.period) for row in begun}
+        paying = _paying(end_of(latest))
+        last = dict(ClosedMonth.objects.values_list("tenant_id").annotate(last=Max("period")))
+    for tenant in paying:
+        due |= {(tenant, period) for period in _paid_months(tenant, last.get(tenant.id), latest)}
+    return sorted(due, key=lambda row: (row[1], row[0].id))
 
 
-def _latest() -> date:
-    """The last month that is over for an hour."""
-    return month_after(month_of(timezone.now() - SETTLED), -1)
+def _paying(before: datetime) -> list[Tenant]:
+    """Who may have a plan to pay for, of those that were there at that moment."""
+    priced = [name for name, plan in every_plan().items() if plan.monthly_price]
+    changed = PlanChange.objects.filter(Q(before__in=priced) | Q(after__in=priced)).values("tenant_id")
+    return list(Tenant.objects.filter(Q(plan__in=priced) | Q(pk__in=changed), created_at__lt=before))
 
 
 def _paid_months(tenant: Tenant, last_closed: date | None, latest: date) -> list[date]:
     """The months since the last closed one (the latest alone, if none was) after which a plan with a price is to be paid."""
     first = month_after(last_closed) if last_closed else latest
     count = (latest.year - first.year) * 12 + latest.month - first.month + 1
+    if count < 1:
+        return []
     with as_tenant(tenant.id):
         return [period for period in (month_after(first, step) for step in range(count)) if _has_price(tenant, period)]
 

@@ -8,13 +8,16 @@ Each process has its own, each thread may ask. A process that dies loses nothing
 """
 
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 from threading import Lock
 from uuid import UUID
 
+import structlog
+from django.db import DatabaseError
+
 from apps.usage.reservations import Work, release, reserve
 
+log = structlog.get_logger(__name__)
 BLOCK = 4_096  # units
 LEASE = 60.0  # seconds; a block grants calls that wait for half a minute during its first half
 SLACK = 15.0  # seconds that a reservation outlives the call that it is for
@@ -47,7 +50,7 @@ class Grant:
 
 _lock = Lock()
 _blocks: dict[Work, Block] = {}
-_leasing: dict[Work, Lock] = defaultdict(Lock)
+_turns = [Lock() for _ in range(64)]
 
 
 def grant(work: Work, units: int, *, seconds: float) -> Grant:
@@ -58,9 +61,7 @@ def grant(work: Work, units: int, *, seconds: float) -> Grant:
     found = _from_block(work, units, seconds)
     if found:
         return found
-    with _lock:
-        turn = _leasing[work]
-    with turn:  # threads that find a block used up wait for the one that gets the next
+    with _turns[hash(work) % len(_turns)]:  # threads that find a block used up wait for the one that gets the next
         return _from_block(work, units, seconds) or _lease(work, units, seconds)
 
 
@@ -73,7 +74,7 @@ def finish(done: Grant, *, used: int | None) -> None:
             block.left += done.units - used
         is_last = block.retired and not block.running
     if is_last:
-        release(block.tenant_id, block.reservation_id)
+        _close(block)
 
 
 def _from_block(work: Work, units: int, seconds: float) -> Grant | None:
@@ -97,7 +98,7 @@ def _lease(work: Work, units: int, seconds: float) -> Grant:
             idle = [old for old in (_blocks.get(work), _surplus()) if old and _retire(old)]
             _blocks[work] = block
         for old in idle:
-            release(old.tenant_id, old.reservation_id)
+            _close(old)
     return Grant(block, units)
 
 
@@ -107,10 +108,16 @@ def _retire(block: Block) -> bool:
     return not block.running
 
 
+def _close(block: Block) -> None:
+    """Give back what is left. A database that is away changes nothing for the caller: the sweep does it later."""
+    try:
+        release(block.tenant_id, block.reservation_id)
+    except DatabaseError as error:
+        log.warning("a reservation is left to the sweep", reservation=str(block.reservation_id), error=str(error))
+
+
 def _surplus() -> Block | None:
     """The block that was made first, when there are more than a process should remember."""
     if len(_blocks) < BLOCKS_KEPT:
         return None
-    work = next(iter(_blocks))
-    _leasing.pop(work, None)
-    return _blocks.pop(work)
+    return _blocks.pop(next(iter(_blocks)))
