@@ -11,10 +11,13 @@ from apps.billing import budgets, credits, invoices, subscriptions, terms
 from apps.billing.alerts import sweep_alerts
 from apps.billing.invoices import InvoiceState
 from apps.billing.months import end_of, this_month
+from apps.billing.plans import plan_of
 from apps.dashboard import bills, changes, money
+from apps.dashboard.deeds import DEEDS
 from apps.dashboard.pace import Pace
-from apps.payments.services import PaymentStatus
-from maas import ids
+from apps.payments import services as payments
+from apps.payments.services import Card, PaymentStatus
+from maas import errors, ids
 from maas.events import PaymentOverdue
 from tests.cast import Cast, browser_for, make_user
 from tests.money import on_plan, use
@@ -60,7 +63,8 @@ def sell(cast: Cast, amount: int = 5 * DOLLAR) -> str:
 
 # ---------- figures ----------
 @pytest.mark.parametrize(
-    ("amount", "text"), [(300, "$0.0003"), (2_489_100, "$2.4891"), (49_000_000, "$49.00"), (-1_500_000, "-$1.50"), (1_234_567_890_000, "$1,234,567.89")]
+    ("amount", "text"),
+    [(300, "$0.0003"), (2_489_100, "$2.4891"), (49_000_000, "$49.00"), (-1_500_000, "-$1.50"), (1_234_567_890_000, "$1,234,567.89")],
 )
 def test_money_is_written_exactly(amount: int, text: str) -> None:
     assert money.exact(amount) == text
@@ -221,7 +225,9 @@ def test_a_budget_is_set_changed_and_taken_away(team: Cast) -> None:
     assert budgets.list_budgets(team.tenant) == []
 
 
-@pytest.mark.parametrize(("amount", "says"), [("", "required"), ("-1", "greater than or equal to 0"), ("ten", "Enter a number"), ("9" * 12, "less than")])
+@pytest.mark.parametrize(
+    ("amount", "says"), [("", "required"), ("-1", "greater than or equal to 0"), ("ten", "Enter a number"), ("9" * 12, "less than")]
+)
 def test_a_budget_that_is_none_is_told_at_its_field(team: Cast, amount: str, says: str) -> None:
     answer = browser_for(team.owner).post("/billing/budget", {"amount": amount, "at_limit": "stop", "thresholds": ["50"]})
     page = answer.content.decode()
@@ -372,8 +378,6 @@ def test_a_rise_is_told_in_figures(team: Cast) -> None:
     ],
 )
 def test_each_change_goes_its_way(status: PaymentStatus, mine: str, wanted: str, way: str) -> None:
-    from apps.billing.plans import plan_of
-
     assert changes.way_to(plan_of(mine), plan_of(wanted), status) == way
 
 
@@ -383,8 +387,6 @@ def test_the_portal_without_stripe_is_a_page_that_says_so(team: Cast) -> None:
 
 
 def test_checkout_leads_to_stripe_by_303(free: Cast, settings_of, monkeypatch) -> None:
-    from apps.payments import services as payments
-
     asked = {}
 
     def start(tenant, **wanted) -> str:
@@ -401,6 +403,50 @@ def test_checkout_leads_to_stripe_by_303(free: Cast, settings_of, monkeypatch) -
 
 
 def test_events_of_money_have_words_in_the_audit_log() -> None:
-    from apps.dashboard.deeds import DEEDS
-
     assert PaymentOverdue.name in DEEDS and "billing.plan_changed" in DEEDS
+
+
+# ---------- Stripe ----------
+PAYING = PaymentStatus(True, True, "active", "team", Card("visa", "4242", 4, 2030), timezone.now() + timedelta(days=9), False)
+
+
+@pytest.fixture
+def paying(team: Cast, monkeypatch) -> Cast:
+    """The Team plan, as Stripe collects it."""
+    subscriptions.set_collector(team.tenant, collected_by="stripe")
+    monkeypatch.setattr(payments, "status", lambda _tenant: PAYING)
+    return team
+
+
+def test_with_stripe_the_card_and_the_portal_are_shown(paying: Cast) -> None:
+    text = read(paying)
+    assert "charged to the Visa card ending 4242" in text and "Card, address and invoices in Stripe" in text
+    assert "Change to Scale" in text and "Your operator" not in text
+
+
+def test_a_change_at_stripe_that_the_card_refuses_is_told(paying: Cast, monkeypatch) -> None:
+    def refuse(_tenant, _plan) -> None:
+        raise errors.PaymentRequired("The card was declined.", code="card_declined")
+
+    monkeypatch.setattr(payments, "change_plan", refuse)
+    answer = browser_for(paying.owner).post("/billing/plan", {"to": "scale"})
+    assert answer.status_code == 402 and "The card was declined." in plain(answer) and "card_declined" in plain(answer)
+
+
+def test_an_upgrade_is_made_at_stripe(paying: Cast, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(payments, "change_plan", lambda tenant, plan: asked.append((tenant.id, plan)))
+    assert browser_for(paying.owner).post("/billing/plan", {"to": "scale"}).status_code == 302
+    assert asked == [(paying.tenant.id, "scale")]
+
+
+def test_the_portal_is_reached_by_303(paying: Cast, monkeypatch) -> None:
+    monkeypatch.setattr(payments, "open_portal", lambda _tenant, return_url: f"https://billing.stripe.com/p/?{return_url}")
+    answer = browser_for(paying.owner).post("/billing/portal")
+    assert answer.status_code == 303 and answer["Location"].startswith("https://billing.stripe.com/p/") and "/billing" in answer["Location"]
+
+
+def test_a_failed_payment_leads_to_the_portal(paying: Cast) -> None:
+    subscriptions.note_overdue(paying.tenant, since=timezone.now())
+    page = browser_for(paying.owner).get("/billing").content.decode()
+    assert page.count('action="/billing/portal"') == 2 and "Use another card" in page

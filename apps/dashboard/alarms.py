@@ -112,5 +112,3 @@ def _files(tenant: Tenant) -> Iterator[Alarm]:
         title = _("The %(n)d GB for files are full.") % {"n": most}
         text = _("New uploads get 402. Calls and running jobs go on. Delete files that are not needed, or change the plan.")
         yield Alarm("warn", title, text, "quota_exceeded", wants="files")
-
-

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from apps.accounts import keys
 from apps.accounts.services import Tenant
 from apps.billing import credits, invoices, terms
-from apps.billing.invoices import Line, Preview, Statement
+from apps.billing.invoices import Preview, Statement
 from apps.billing.money import CENT, to_cents
 from apps.billing.months import end_of
 from apps.billing.plans import Plan, plan_of
@@ -21,12 +20,10 @@ from apps.dashboard.pace import Pace
 
 @dataclass(frozen=True)
 class Row:
-    """One line: what, how much of it, its price, and whole cents."""
+    """One line: what, how much of it at which price, and whole cents."""
 
     text: str
     sub: str
-    amount: str
-    price: str
     so_far: int
     forecast: int
 
@@ -43,7 +40,10 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Bill:
-    """`rows` add up to `total` and `forecast_total`, all in cents; `details` are what the units' line is made of."""
+    """`rows` add up to `total` and `forecast_total`, all in cents; `details` are what the units' line is made of.
+
+    `forecast_units` end at a limit that stops calls, `pace_units` do not: those are what another plan would have to hold.
+    """
 
     preview: Preview
     rows: list[Row]
@@ -51,6 +51,7 @@ class Bill:
     total: int
     forecast_total: int
     forecast_units: int
+    pace_units: int
     last_day: Any
 
     @property
@@ -70,7 +71,8 @@ def read_bill(tenant: Tenant, pace: Pace) -> Bill:
     rows = list(_rows(preview, forecast))
     last_day = end_of(preview.statement.period) - timedelta(days=1)
     totals = sum(row.so_far for row in rows), sum(row.forecast for row in rows)
-    return Bill(preview, rows, _details(tenant, preview), *totals, forecast.units, last_day)
+    units = preview.statement.units + pace.ahead(end_of(preview.statement.period))
+    return Bill(preview, rows, _details(tenant, preview), *totals, forecast.units, units, last_day)
 
 
 def forecast_of(tenant: Tenant, statement: Statement, pace: Pace) -> Forecast:
@@ -94,22 +96,17 @@ def _rows(preview: Preview, forecast: Forecast) -> Iterator[Row]:
     statement = preview.statement
     for line in preview.lines:
         if line.kind in ("plan", "proration"):
-            price = money.cents(line.cents) if line.kind == "plan" else ""
-            yield Row(line.text, _("paid in advance") if line.kind == "plan" else "", _("1 month") if price else "", price, *_same(line))
+            yield Row(line.text, _("paid in advance") if line.kind == "plan" else "", line.cents, line.cents)
     if statement.included is not None and not _is_billed_elsewhere(preview):
         yield _included(statement)
         yield _above(statement, forecast)
         paid = ((_("Paid by credit"), statement.credit_cents, forecast.credit), (_not_charged(), statement.waived_cents, forecast.waived))
-        yield from (Row(text, "", "", "", -now, -later) for text, now, later in paid if now or later)
+        yield from (Row(text, "", -now, -later) for text, now, later in paid if now or later)
 
 
 def _is_billed_elsewhere(preview: Preview) -> bool:
     """Whether the units were Stripe's to collect, or the operator's, before the payer changed."""
     return bool(preview.statement.usage_cents) and not any(line.kind == "usage" for line in preview.lines)
-
-
-def _same(line: Line) -> tuple[int, int]:
-    return line.cents, line.cents
 
 
 def _not_charged() -> str:
@@ -119,13 +116,12 @@ def _not_charged() -> str:
 def _included(statement: Statement) -> Row:
     included = statement.included or 0
     words = {"n": f"{min(statement.units, included):,}", "all": f"{included:,}"}
-    return Row(_("Units included"), _("%(n)s of %(all)s used") % words, f"{included:,}", _("in the plan"), 0, 0)
+    return Row(_("Units included"), _("%(n)s of %(all)s used") % words, 0, 0)
 
 
 def _above(statement: Statement, forecast: Forecast) -> Row:
-    month = _("in %(month)s") % {"month": date_format(statement.period, "F")}
-    price = money.unit_price(statement.unit_price)
-    return Row(_("Units above the included"), month, f"{statement.charged:,}", price, statement.usage_cents, forecast.usage)
+    words = {"n": f"{statement.charged:,}", "price": money.unit_price(statement.unit_price)}
+    return Row(_("Units above the included"), _("%(n)s at %(price)s") % words, statement.usage_cents, forecast.usage)
 
 
 def _details(tenant: Tenant, preview: Preview) -> list[dict[str, Any]]:

@@ -37,8 +37,8 @@ class BudgetForm(_AmountForm):
 
     thresholds = forms.MultipleChoiceField(label=gettext_lazy("Mail owners and admins at"), required=False)
 
-    def __init__(self, *args: Any, budget: Budget | None, **kwargs: Any) -> None:
-        super().__init__(*args, auto_id="budget_%s", initial=_initial(budget), **kwargs)
+    def __init__(self, data: Any = None, *, budget: Budget | None) -> None:
+        super().__init__(data, auto_id="budget_%s", initial=_initial(budget))
         known = sorted({*THRESHOLDS, *(budget.thresholds if budget else ())})
         self.fields["thresholds"].choices = [(str(part), f"{part}%") for part in known]  # type: ignore[attr-defined]
 
@@ -61,10 +61,11 @@ class LimitForm(_AmountForm):
     subject = forms.ChoiceField(label=gettext_lazy("Key or model"))
     field_order = ("subject", "amount", "at_limit")
 
-    def __init__(self, *args: Any, tenant: Tenant, limit: SpendLimit | None = None, **kwargs: Any) -> None:
+    def __init__(self, data: Any = None, *, tenant: Tenant, limit: SpendLimit | None = None) -> None:
         initial = {**_initial(limit.budget), "subject": f"{limit.budget.scope}:{limit.subject}"} if limit else {}
-        super().__init__(*args, auto_id="limit_%s", initial=initial, **kwargs)
+        super().__init__(data, auto_id="limit_%s", initial=initial)
         self.fields["amount"].label = _("Spend limit a month")
+        self.fields["at_limit"].choices = [("stop", _("Stop its calls")), ("tell", _("Only tell"))]  # type: ignore[attr-defined]
         self.tenant, self.changes = tenant, limit
         self.fields["subject"].choices = _subjects(tenant, limit)  # type: ignore[attr-defined]
 

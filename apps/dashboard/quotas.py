@@ -155,7 +155,7 @@ def _limit(row: Budget, key: Any, statement: Statement, told: dict[Any, datetime
     is_key = row.scope == BudgetScope.KEY
     name = (key.name if key else _("a deleted key")) if is_key else row.subject
     spent = units_of(row.scope, row.subject, statement) * statement.unit_price
-    mine = {part: moment for (scope, subject, part), moment in told.items() if (scope, subject) == (row.scope, row.subject)}
+    mine = {part: moment for (scope, subject, part), moment in sorted(told.items()) if (scope, subject) == (row.scope, row.subject)}
     is_live = not is_key or bool(key and key.status == "active")
     return SpendLimit(row, name, budgets.subject_id(row.scope, row.subject), money_quota(name, spent, row), mine, is_live)
 

@@ -85,7 +85,9 @@ def _overdue(after: dict[str, Any]) -> str:
 
 def _credit(after: dict[str, Any]) -> str:
     words = {"amount": money.exact(abs(after["amount"])), "reason": after["reason"]}
-    return (_("%(amount)s of credit were added: %(reason)s.") if after["amount"] > 0 else _("%(amount)s of credit were taken back: %(reason)s.")) % words
+    return (
+        _("%(amount)s of credit were added: %(reason)s.") if after["amount"] > 0 else _("%(amount)s of credit were taken back: %(reason)s.")
+    ) % words
 
 
 def _invoice(number: str, after: dict[str, Any]) -> str:

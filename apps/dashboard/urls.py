@@ -1,6 +1,21 @@
 from django.urls import path
 
-from apps.dashboard.views import account, alerts, audit, billing, files, invitations, jobs, keys, models, overview, start, team, usage, webhooks
+from apps.dashboard.views import (
+    account,
+    alerts,
+    audit,
+    billing,
+    files,
+    invitations,
+    jobs,
+    keys,
+    models,
+    overview,
+    start,
+    team,
+    usage,
+    webhooks,
+)
 
 urlpatterns = [
     path("", overview.show, name="overview"),

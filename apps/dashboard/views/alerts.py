@@ -34,7 +34,9 @@ def set_limit(request: MemberRequest) -> HttpResponse:
     if form.is_valid():
         try:
             budget = budgets.set_budget(request.tenant, **form.wanted())
-            messages.success(request, _("Saved. The spend limit is %(amount)s a month from now on.") % {"amount": money.short(budget.amount)})
+            messages.success(
+                request, _("Saved. The spend limit is %(amount)s a month from now on.") % {"amount": money.short(budget.amount)}
+            )
             return redirect("billing")
         except (errors.BadRequest, errors.NotFound) as error:
             form.refuse(error)

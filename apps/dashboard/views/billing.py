@@ -29,8 +29,8 @@ SHOWN = 12  # invoices and entries of credit
 class CouponForm(forms.Form):
     code = forms.CharField(label=gettext_lazy("Coupon"), max_length=40)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, auto_id="coupon_%s", **kwargs)
+    def __init__(self, data: Any = None) -> None:
+        super().__init__(data, auto_id="coupon_%s")
 
 
 def may_bill() -> bool:
@@ -86,7 +86,7 @@ def _charged(request: MemberRequest, bound: dict[str, forms.Form]) -> dict[str, 
         "budget": budget, "budget_quota": quotas.money_quota(_("Budget"), bill.statement.amount, budget) if budget else None,
         "budget_form": form, "parts": _parts(form, sent), "course": bills.cost_of(plan_of(tenant.plan), bill.forecast_units),
         "limits": limits, "limit_form": bound.get("limit_form") or _limit_form(request, limits),
-        "cards": changes.cards_of(tenant, status, bill.forecast_units), "to_come": _to_come(request, status),
+        "cards": changes.cards_of(tenant, status, bill.pace_units), "to_come": _to_come(request, status),
     }  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def _used_up(bill: bills.Bill, pace: Pace) -> str:
     return date_format(moment, "j M") if moment else ""
 
 
-def _parts(form: BudgetForm, sent: dict[tuple[str, str, int], Any]) -> list[dict[str, Any]]:
+def _parts(form: forms.Form, sent: dict[tuple[str, str, int], Any]) -> list[dict[str, Any]]:
     """The thresholds as they can be ticked, each with when it was told of this month."""
     chosen = {str(value) for value in form["thresholds"].value() or []}
     return [
