@@ -287,3 +287,4 @@ WHITENOISE_AUTOREFRESH = DEBUG
 LOGGING_CONFIG = None
 logs.configure(json=env.flag("MAAS_JSON_LOGS"), level=env.text("MAAS_LOG_LEVEL", "INFO"))
 logging.getLogger("axes").setLevel("WARNING")  # it reports every step of every sign-in
+logging.getLogger("stripe").setLevel("WARNING")  # it reports every call, with what was asked

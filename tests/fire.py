@@ -21,23 +21,26 @@ from apps.accounts.models import Tenant
 from apps.usage import reservations
 from maas.tenancy import SystemUse, as_system
 from tests.conftest import HOME, ROOT
-from tests.live import BIN
+from tests.live import BIN, COMMANDS
 from tests.tiny import NAME, load_tiny, picture
 from tests.webhook_faults import Killable, free_port
 
 UNITS = 3  # of a call to the tiny model
-PLANS = """
-[free]
+PLANS = "\n".join(
+    f"""[{plan}]
 requests_per_minute = "none"
 units_per_minute = "none"
 model_requests_per_minute = "none"
 model_units_per_minute = "none"
-"""
+concurrent_jobs = "none"
+{more}"""
+    for plan, more in (("free", ""), ("team", "included_units = 1000"), ("scale", "included_units = 2000"))
+)
 
 
 @dataclass
 class Platform:
-    """Web and two online servers on a port of their own; parts can be killed and started again."""
+    """Web and two online servers on a port of their own, and workers if wanted; parts can be killed and started again."""
 
     port: int
     parts: dict[str, Killable] = field(default_factory=dict)
@@ -64,18 +67,24 @@ class Platform:
         raise AssertionError("\n".join(part.log.read_text(errors="replace")[-2000:] for part in self.parts.values()))
 
 
+def plans() -> str:
+    """The file of these plans."""
+    path = HOME / "plans.toml"
+    path.write_text(PLANS)
+    return str(path)
+
+
 @contextmanager
-def platform(**settings: str) -> Iterator[Platform]:
-    """Processes with a plan that limits no rates, and the tiny model."""
+def platform(*workers: str, **settings: str) -> Iterator[Platform]:
+    """Processes with plans that limit no rates, and the tiny model; `workers` are more parts of `tests.live.COMMANDS`."""
     load_tiny(HOME / "catalogue" / NAME)
-    plans = HOME / "plans.toml"
-    plans.write_text(PLANS)
     port = free_port()
-    ours = {"MAAS_URL": f"http://127.0.0.1:{port}", "MAAS_BIND": f"127.0.0.1:{port}", "MAAS_PLANS": str(plans), "PYTHONPATH": str(ROOT)}
+    ours = {"MAAS_URL": f"http://127.0.0.1:{port}", "MAAS_BIND": f"127.0.0.1:{port}", "MAAS_PLANS": plans(), "PYTHONPATH": str(ROOT)}
     env = {**os.environ, **ours, **settings}
     running = Platform(port)
     commands = {"web": [str(BIN / "gunicorn"), "maas.wsgi", "-c", "maas/gunicorn.py"]}
     commands |= {name: [sys.executable, "-m", "workers.online"] for name in ("online-1", "online-2")}
+    commands |= {name: [*COMMANDS[name], str(HOME / "fire-beat")] if name == "beat" else COMMANDS[name] for name in workers}
     for name, command in commands.items():
         running.parts[name] = Killable(command, HOME / f"fire-{name}.log", env)
         running.parts[name].start()

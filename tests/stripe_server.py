@@ -4,63 +4,29 @@
 """
 
 import json
+import os
 import random
 import re
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import stripe
 
+from tests.stripe_faults import Faults
 from tests.stripe_routes import find_route
 from tests.stripe_state import Refusal, State, Things, first_before, first_of, month_of
 from tests.stripe_types import checked, decode
 
-EXAMPLES = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "stripe" / "fixtures3.json.gz"
+DATA = Path(os.environ.get("MAAS_TEST_DATA", Path(__file__).resolve().parent.parent.parent / "shared" / "data"))
+EXAMPLES = DATA / "stripe" / "fixtures3.json.gz"
 Target = str | Callable[[str, str], int]
-
-
-@dataclass
-class Faults:
-    """What goes wrong, by chance (`rates`: 0 to 1 each, seeded) or next (`queue`), with the requests that `only` lets through.
-
-    error: 500, nothing done. broken: done, then 500. lost: done, no answer. timeout: nothing done, no answer for `hang` seconds.
-    busy: 429. delay: done after up to `slow` seconds. Webhooks: `twice` and `shuffle` say how often they repeat and swap.
-    """
-
-    rng: random.Random
-    rates: dict[str, float] = field(default_factory=dict)
-    queue: list[str] = field(default_factory=list)
-    only: Callable[[str, str], bool] = lambda _method, _path: True
-    hang: float = 2.0
-    slow: float = 0.2
-    twice: float = 0.0
-    shuffle: bool = False
-    done: Counter[str] = field(default_factory=Counter)
-
-    def next(self, method: str, path: str) -> str:
-        """What befalls this request, or nothing."""
-        if not self.only(method, path):
-            return ""
-        kind = self.queue.pop(0) if self.queue else self._chosen()
-        self.done[kind or "none"] += 1
-        return kind
-
-    def _chosen(self) -> str:
-        dice = self.rng.random()
-        for kind, rate in self.rates.items():
-            dice -= rate
-            if dice < 0:
-                return kind
-        return ""
 
 
 class StripeServer:
@@ -99,16 +65,16 @@ class StripeServer:
                     else _error(400, "Keys for idempotent requests can only be used with the same parameters.", "idempotency_error")
                 )
             status, answer = self._do(method, path, text, headers)
-            if key:
+            if key and status == 200:
                 self.answers[key] = (f"{method} {path} {text}", status, json.loads(json.dumps(answer)))
             return status, answer
 
-    def refuse(self, method: str, path: str, text: str, headers: dict[str, str]) -> tuple[int, Things]:
-        """A 500 that is kept with its key, as Stripe does, though nothing was done."""
+    def fail(self, method: str, path: str, text: str, headers: dict[str, str]) -> tuple[int, Things]:
+        """A 500, which is kept with its key as Stripe does, whether anything was done or not."""
         answer = _error(500, "Something went wrong on our end.", "api_error")
         with self.lock:
             if headers.get("idempotency-key"):
-                self.answers.setdefault(headers["idempotency-key"], (f"{method} {path} {text}", *answer))
+                self.answers[headers["idempotency-key"]] = (f"{method} {path} {text}", *answer)
         return answer
 
     def _do(self, method: str, path: str, text: str, headers: dict[str, str]) -> tuple[int, Things]:
@@ -207,7 +173,7 @@ class StripeServer:
             )  # fmt: skip
 
     def _session(self, session: str) -> Things:
-        named = re.search(r"cs_test\d+", session)
+        named = re.search(r"cs_test\w+", session)
         found = self.state.get(named[0] if named else session, "checkout.session")
         if found["status"] != "open":
             raise Refusal("This checkout is over.")
@@ -218,7 +184,7 @@ class StripeServer:
         """Note an event with the object as it is now."""
         with self.lock:
             shape = {**self.state.examples["event"], "created": int(time.time()), "type": type, "api_version": stripe.api_version}
-            event = {**shape, "id": f"evt_test{len(self.events) + 1:06d}{self.faults.rng.getrandbits(32):08x}", "data": {"object": about}}
+            event = {**shape, "id": f"evt_test{self.state.account}{len(self.events) + 1:06d}", "data": {"object": about}}
             self.events[event["id"]] = json.loads(json.dumps(event))
             self.pending.append(event["id"])
 
@@ -279,10 +245,11 @@ def _answering(server: StripeServer) -> type[BaseHTTPRequestHandler]:
                 return None
             if fault == "busy":
                 return self._answer(*_error(429, "Too many requests.", "rate_limit_error"))
-            status, answer = (server.refuse if fault == "error" else server.take)(method, path, text, headers)
-            if fault == "lost":
-                return None
-            self._answer(*(_error(500, "Something went wrong on our end.", "api_error") if fault == "broken" else (status, answer)))
+            asked = (method, path, text, headers)
+            answer = server.take(*asked) if fault != "error" else server.fail(*asked)
+            if fault == "broken":
+                answer = server.fail(*asked)
+            return None if fault == "lost" else self._answer(*answer)
 
         do_GET = do_POST = do_DELETE = _serve
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 Things = dict[str, Any]
 DAY = 86_400
@@ -45,6 +46,7 @@ class State:
         self.owed_prorations: dict[str, list[Things]] = {}  # by subscription
         self.declining: set[str] = set()  # customers whose card is refused
         self.count = 0
+        self.account = uuid4().hex[:8]  # so that two stand-ins never give the same id
 
     def now(self) -> int:
         return int(time.time())
@@ -52,7 +54,7 @@ class State:
     def make(self, example: str, prefix: str, **fields: Any) -> Things:
         self.count += 1
         made = {**copy.deepcopy(self.examples[example]), "created": self.now(), "metadata": {}, **fields}
-        made["id"] = fields.get("id") or f"{prefix}_test{self.count:06d}"
+        made["id"] = fields.get("id") or f"{prefix}_test{self.account}{self.count:06d}"
         self.objects[made["id"]] = made
         return made
 
@@ -118,10 +120,8 @@ class State:
 
     def metered(self, customer: str, event_name: str, start: float, end: float) -> int:
         """The sum of a meter's events from `start` up to `end`."""
-        return sum(
-            int(event["payload"]["value"]) for event in self.meter_events
-            if event["event_name"] == event_name and event["payload"]["stripe_customer_id"] == customer and start <= event["timestamp"] < end
-        )  # fmt: skip
+        mine = [one for one in self.meter_events if one["event_name"] == event_name and one["payload"]["stripe_customer_id"] == customer]
+        return sum(int(one["payload"]["value"]) for one in mine if start <= one["timestamp"] < end)
 
     # ---------- subscriptions ----------
     def living(self, customer: str | None = None) -> list[Things]:
@@ -131,7 +131,7 @@ class State:
     def make_item(self, price: Things, start: int, end: int, quantity: int | None) -> Things:
         self.count += 1
         made = copy.deepcopy(self.examples["subscription"]["items"]["data"][0])
-        return {**made, "id": f"si_test{self.count:06d}", "price": price, "quantity": quantity,
+        return {**made, "id": f"si_test{self.account}{self.count:06d}", "price": price, "quantity": quantity,
                 "current_period_start": start, "current_period_end": end}  # fmt: skip
 
     def make_subscription(self, session: Things, *, status: str = "active") -> Things:
@@ -187,11 +187,12 @@ class State:
              period: tuple[int, int] = (0, 0)) -> Things:  # fmt: skip
         self.count += 1
         made = copy.deepcopy(self.examples["invoice"]["lines"]["data"][0])
-        kind = {"type": "subscription_item_details", "invoice_item_details": None,
-                "subscription_item_details": {"proration": proration, "subscription_item": item, "subscription": None, "invoice_item": None}}  # fmt: skip
-        pricing = {"type": "price_details", "unit_amount_decimal": str(price["unit_amount"]) if price else None,
-                   "price_details": {"price": price["id"], "product": price["product"]} if price else None}  # fmt: skip
-        return {**made, "id": f"il_test{self.count:06d}", "amount": amount, "subtotal": amount, "description": text, "quantity": quantity,
+        details = {"proration": proration, "subscription_item": item, "subscription": None, "invoice_item": None}
+        kind = {"type": "subscription_item_details", "invoice_item_details": None, "subscription_item_details": details}
+        named = {"price": price["id"], "product": price["product"]} if price else None
+        each = str(price["unit_amount"]) if price else None
+        pricing = {"type": "price_details", "unit_amount_decimal": each, "price_details": named}
+        return {**made, "id": f"il_test{self.account}{self.count:06d}", "amount": amount, "subtotal": amount, "description": text, "quantity": quantity,
                 "parent": kind, "pricing": pricing, "period": {"start": period[0], "end": period[1]}}  # fmt: skip
 
     def make_invoice(self, subscription: Things, lines: list[Things], reason: str, period: tuple[int, int]) -> Things:
@@ -229,7 +230,7 @@ class State:
             )
             self._add_up(invoice)
         self.count += 1
-        invoice.update(status="open", number=f"MAAS-{self.count:04d}", hosted_invoice_url="https://invoice.stripe.com/i/x",
+        invoice.update(status="open", number=f"{self.account}-{self.count:04d}", hosted_invoice_url="https://invoice.stripe.com/i/x",
                        invoice_pdf="https://pay.stripe.com/invoice/x/pdf", effective_at=self.now())  # fmt: skip
         invoice["status_transitions"]["finalized_at"] = self.now()
         self.emit("invoice.finalized", invoice)

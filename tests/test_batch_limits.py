@@ -90,16 +90,16 @@ def test_cancelling_gives_back_what_was_kept(cast) -> None:
 
 
 def test_a_worker_that_dies_leaves_a_reservation_that_the_next_one_replaces(cast) -> None:
-    begin(cast.tenant, 10 * PRICE + SLICE)
-    job = started(cast.tenant, 10)
+    begin(cast.tenant, SLICE)
+    job = started(cast.tenant, 4)
     claim = slices.claim_slice()
     read = running.read_slice(claim, slices.load_job(claim))
     running.reserve_slice(claim, slices.load_job(claim), read)  # and here it dies
     with as_tenant(cast.tenant.id):
         type(slices.list_slices(job)[0]).objects.filter(pk=claim.id).update(lease_until=timezone.now())
     work()
-    assert charged(job) == (10, 30)
-    assert audit_books(cast.tenant) == {"used": 30, "reserved": 0}
+    assert charged(job) == (4, SLICE)
+    assert audit_books(cast.tenant) == {"used": SLICE, "reserved": 0}
 
 
 def test_a_slice_whose_reservation_is_gone_is_not_written_but_run_again(cast, monkeypatch) -> None:

@@ -83,6 +83,28 @@ def prune_audit() -> None:
     retention.prune_entries()
 
 
+@app.task(name="workers.tasks.tell_usage")
+def tell_usage() -> None:
+    metering.tell_usage()
+
+
+@app.task(name="workers.tasks.send_meter_events")
+def send_meter_events() -> None:
+    sending.send_due()
+
+
+@app.task(name="workers.tasks.follow_stripe_event")
+def follow_stripe_event(event_id: str) -> None:
+    inbox.follow(event_id)
+
+
+@app.task(name="workers.tasks.sweep_payments")
+def sweep_payments() -> None:
+    inbox.follow_due()
+    inbox.forget_old()
+    sending.send_due()
+
+
 @app.task(name="workers.tasks.sweep_alerts")
 def sweep_alerts() -> None:
     alerts.sweep_alerts()
@@ -103,24 +125,3 @@ def refresh_terms() -> None:
 def close_months() -> None:
     subscriptions.apply_due_plans()
     invoices.close_months()
-
-
-@app.task(name="workers.tasks.tell_usage")
-def tell_usage() -> None:
-    metering.tell_usage()
-
-
-@app.task(name="workers.tasks.send_meter_events")
-def send_meter_events() -> None:
-    sending.send_due()
-
-
-@app.task(name="workers.tasks.follow_stripe_event")
-def follow_stripe_event(event_id: str) -> None:
-    inbox.follow(event_id)
-
-
-@app.task(name="workers.tasks.sweep_payments")
-def sweep_payments() -> None:
-    inbox.follow_due()
-    sending.send_due()

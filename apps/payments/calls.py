@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import requests
 import stripe
 import structlog
 from django.conf import settings
 from django.utils.translation import gettext as _
+from urllib3.exceptions import NewConnectionError
 
 from maas import errors
 
@@ -43,6 +45,13 @@ def _client(key: str, url: str, timeout: int) -> stripe.StripeClient:
     stripe.enable_telemetry = False
     address: Any = {"base_addresses": {"api": url, "files": url, "connect": url, "meter_events": url}} if url else {}
     return stripe.StripeClient(key, max_network_retries=RETRIES, http_client=stripe.RequestsClient(timeout=timeout), **address)
+
+
+def never_sent(error: BaseException) -> bool:
+    """Whether a call certainly did not reach Stripe: there was no connection at all."""
+    cause = error.__cause__ or error.__context__
+    inner = getattr(getattr(cause, "args", [None])[0] if getattr(cause, "args", None) else None, "reason", None)
+    return isinstance(cause, requests.ConnectTimeout) or isinstance(inner, NewConnectionError)
 
 
 def plain(answer: Any) -> dict[str, Any]:

@@ -57,10 +57,8 @@ def find_prices(plan: Plan) -> tuple[str, str]:
 
 def find_portal() -> str | None:
     """The id of our portal configuration; None before `stripe_setup` has run, and Stripe's default serves."""
-    found = calls.client().v1.billing_portal.configurations.list({"active": True, "limit": 100})
-    return (
-        next((one.id for one in found.auto_paging_iter() if (one.metadata or {}).to_dict().get(MARK) == "portal"), None) if found else None
-    )
+    found = calls.client().v1.billing_portal.configurations.list({"active": True, "limit": 100}).auto_paging_iter()
+    return next((one.id for one in found if (calls.plain(one)["metadata"] or {}).get(MARK) == "portal"), None)
 
 
 # ---------- setting up ----------

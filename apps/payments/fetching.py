@@ -34,16 +34,16 @@ class Look:
         return next((found["id"] for kind, found in self.objects if kind == "subscription"), "")
 
 
-def look_at(kind: str, object_id: str) -> Look:
+def look_at(kind: str, object_id: str, *, retries: int = calls.RETRIES) -> Look:
     """Fetch an object (subscription, invoice, customer, session) and the subscription that it belongs to.
 
     Raises what Stripe raises. An object that Stripe no longer has is left out.
     """
     ticket = draw_ticket()
-    found = _fetch(kind, object_id)
+    found = _fetch(kind, object_id, retries)
     objects = [(kind, found)] if found else []
     behind = _subscription_behind(kind, found)
-    more = _fetch("subscription", behind) if behind else None
+    more = _fetch("subscription", behind, retries) if behind else None
     return Look(ticket, tuple(objects + ([("subscription", more)] if more else [])))
 
 
@@ -59,14 +59,14 @@ def id_of(reference: Any) -> str:
     return (reference.get("id", "") if isinstance(reference, dict) else reference) or ""
 
 
-def _fetch(kind: str, object_id: str) -> dict[str, Any] | None:
+def _fetch(kind: str, object_id: str, retries: int) -> dict[str, Any] | None:
     v1 = calls.client().v1
     services: dict[str, Any] = {
         "subscription": v1.subscriptions, "invoice": v1.invoices, "customer": v1.customers, "session": v1.checkout.sessions,
     }  # fmt: skip
     expanded = {"expand": EXPANDED[kind]} if kind in EXPANDED else {}
     try:
-        found = calls.plain(services[kind].retrieve(object_id, expanded))
+        found = calls.plain(services[kind].retrieve(object_id, expanded, {"max_network_retries": retries}))
         return _with_every_line(found) if kind == "invoice" else found
     except stripe.InvalidRequestError as error:
         if error.http_status == 404:

@@ -61,9 +61,9 @@ def totals(tenant_id: UUID, period: date) -> tuple[int, int]:
 
 
 def payer(tenant_id: UUID, period: date) -> str | None:
-    """Stripe's customer that pays for what a month used above the plan: the one whose subscription lives at its end."""
-    end = _midnight(month_after(period))
-    lived = Q(ended_at=None, status__in=LIVING) | Q(ended_at__gte=end)
+    """Stripe's customer that a month is told of: the one whose subscription lived in it last."""
+    start, end = _midnight(period), _midnight(month_after(period))
+    lived = Q(ended_at=None, status__in=LIVING) | Q(ended_at__gt=start)
     rows = Subscription.objects.filter(lived, tenant_id=tenant_id, started_at__lt=end)
     return rows.order_by("-started_at").values_list("customer", flat=True).first()
 
@@ -98,7 +98,7 @@ def _tell_safely(tenant_id: UUID, period: date) -> None:
 
 def _payers(since: date) -> list[UUID]:
     with as_system(SystemUse.COLLECT_PAYMENTS):
-        rows = Subscription.objects.filter(Q(ended_at=None, status__in=LIVING) | Q(ended_at__gte=_midnight(since)))
+        rows = Subscription.objects.filter(Q(ended_at=None, status__in=LIVING) | Q(ended_at__gt=_midnight(since)))
         return sorted(set(rows.values_list("tenant_id", flat=True)))
 
 

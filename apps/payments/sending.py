@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 REMEMBERED = timedelta(hours=23)  # Stripe tells a repeat by its identifier for 24
 LONGEST_WAIT = timedelta(hours=1)
 TURN_SECONDS = 60.0
+PATIENCE = 3  # attempts without an answer that end a turn
 SPARE = timedelta(seconds=30)  # that a lease lasts beyond the longest call
 HAS_IT = "already exists with identifier"
 
@@ -46,13 +47,17 @@ class Claim:
 def send_due() -> None:
     """Send what is due until nothing is or the turn is over; then ask for another turn."""
     if not calls.is_on():
-        return None
-    end = time.monotonic() + TURN_SECONDS
-    while claim := claim_event():
-        settle(claim, send(claim.event))
+        return
+    end, failures = time.monotonic() + TURN_SECONDS, 0
+    while (claim := claim_event()) is not None:
+        result = send(claim.event)
+        settle(claim, result)
+        failures += result.kind == "unknown"
+        if failures >= PATIENCE:  # each may take as long as a call may: the others come with the next sweep
+            return
         if time.monotonic() > end:
-            return queue.nudge("workers.tasks.send_meter_events")
-    return None
+            queue.nudge("workers.tasks.send_meter_events")
+            return
 
 
 def claim_event() -> Claim | None:
@@ -79,7 +84,7 @@ def send(event: MeterEvent) -> Result:
     except stripe.InvalidRequestError as error:
         return Result("arrived") if HAS_IT in str(error) else Result("refused", str(error))
     except calls.UNCERTAIN as error:
-        return Result("unknown", str(error))
+        return Result("refused" if calls.never_sent(error) else "unknown", str(error))
     except stripe.StripeError as error:
         return Result("refused", str(error))
     return Result("arrived")
@@ -98,6 +103,15 @@ def settle(claim: Claim, result: Result) -> None:
         rows.filter(attempts=event.attempts).update(
             uncertain_since=since, next_at=timezone.now() + wait_after(event.attempts), last_error=error
         )
+
+
+def decide(identifier: str, *, arrived: bool) -> bool:
+    """What the operator found out about a held event: Stripe has it, or it is to be sent; False when none is held."""
+    now = timezone.now()
+    known = {"sent_at": now} if arrived else {"next_at": now, "uncertain_since": None}
+    with as_system(SystemUse.COLLECT_PAYMENTS):
+        held = MeterEvent.objects.filter(identifier=identifier, sent_at=None, held_at__isnull=False)
+        return bool(held.update(held_at=None, **known))
 
 
 def wait_after(attempts: int) -> timedelta:

@@ -120,9 +120,9 @@ def open_portal(tenant: Tenant, *, return_url: str) -> str:
         raise errors.BadRequest(_("There is nothing at Stripe yet. Choose a plan first."), code="no_customer")
     with calls.speaking():
         configuration = catalogue.find_portal()
-        params: Any = {"customer": customer.stripe_id, "return_url": return_url}
-        more = {"configuration": configuration} if configuration else {}
-        return str(calls.client().v1.billing_portal.sessions.create({**params, **more}).url)
+        params = {"customer": customer.stripe_id, "return_url": return_url}
+        chosen: Any = {**params, "configuration": configuration} if configuration else params
+        return str(calls.client().v1.billing_portal.sessions.create(chosen).url)
 
 
 def change_plan(tenant: Tenant, plan: str) -> PaymentStatus:
