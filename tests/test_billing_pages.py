@@ -4,6 +4,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from apps.accounts import keys, members
@@ -15,9 +16,8 @@ from apps.billing.plans import plan_of
 from apps.dashboard import bills, changes, money
 from apps.dashboard.deeds import DEEDS
 from apps.dashboard.pace import Pace
-from apps.payments import services as payments
-from apps.payments.services import Card, PaymentStatus
-from maas import errors, ids
+from apps.payments.services import PaymentStatus
+from maas import ids
 from maas.events import PaymentOverdue
 from tests.cast import Cast, browser_for, make_user
 from tests.money import on_plan, use
@@ -131,6 +131,14 @@ def test_others_change_nothing(team: Cast, role: str) -> None:
     assert [row.amount for row in budgets.list_budgets(team.tenant)] == [DOLLAR]
     assert credits.balance(team.tenant) == 0 and subscriptions.get_account(team.tenant).next_plan == ""
     assert browser.get("/billing/plan?to=scale").status_code == 403
+
+
+def test_posts_need_a_csrf_token(team: Cast) -> None:
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(team.owner, backend="allauth.account.auth_backends.AuthenticationBackend")
+    for address in ("budget", "limits", "redeem", "portal", "plan"):
+        assert strict.post(f"/billing/{address}", {"amount": "9", "at_limit": "stop", "to": "free"}).status_code == 403, address
+    assert budgets.list_budgets(team.tenant) == []
 
 
 def test_another_organisation_sees_and_changes_nothing(team: Cast) -> None:
@@ -279,6 +287,12 @@ def test_a_key_of_another_organisation_cannot_be_limited(team: Cast) -> None:
     assert budgets.list_budgets(team.tenant) == budgets.list_budgets(team.other) == []
 
 
+def test_a_limit_too_many_is_told_on_top(team: Cast, monkeypatch) -> None:
+    monkeypatch.setattr(budgets, "MOST", 0)
+    answer = browser_for(team.owner).post("/billing/budget", {"amount": "3", "at_limit": "stop"})
+    assert answer.status_code == 422 and "Delete one first" in plain(answer)
+
+
 # ---------- the key's own page ----------
 EDIT = {"name": "test", "scopes": "predict", "expires": "keep"}
 
@@ -299,6 +313,15 @@ def test_a_wrong_amount_leaves_the_key_as_it_was(team: Cast) -> None:
     answer = browser_for(team.owner).post(address, {**EDIT, "name": "other", "spend_limit": "-3"})
     assert answer.status_code == 422 and 'id="id_spend_limit_error"' in answer.content.decode()
     assert keys.get_key(team.tenant, team.key.row.id).name == "test"
+
+
+def test_a_limit_that_is_refused_leaves_the_key_as_it_was(team: Cast, monkeypatch) -> None:
+    monkeypatch.setattr(budgets, "MOST", 0)
+    address = f"/keys/{ids.encode(ids.KEY, team.key.row.id)}/edit"
+    for post in (address, "/keys/new"):
+        data = {**EDIT, "expires": "never", "name": "other", "spend_limit": "3"}
+        assert browser_for(team.owner).post(post, data).status_code == 422
+    assert [key.name for key in keys.list_keys(team.tenant)] == ["test"]
 
 
 def test_a_new_key_may_have_a_limit_from_the_start(team: Cast) -> None:
@@ -386,67 +409,5 @@ def test_the_portal_without_stripe_is_a_page_that_says_so(team: Cast) -> None:
     assert answer.status_code == 400 and "not set up" in plain(answer)
 
 
-def test_checkout_leads_to_stripe_by_303(free: Cast, settings_of, monkeypatch) -> None:
-    asked = {}
-
-    def start(tenant, **wanted) -> str:
-        asked.update(wanted)
-        return "https://checkout.stripe.com/c/pay/cs_test"
-
-    monkeypatch.setattr(payments, "start_checkout", start)
-    with settings_of(STRIPE_SECRET_KEY="sk_test_1"):
-        browser = browser_for(free.owner)
-        assert "You pay on a page of Stripe" in plain(browser.get("/billing/plan?to=team"))
-        answer = browser.post("/billing/plan", {"to": "team"})
-    assert answer.status_code == 303 and answer["Location"] == "https://checkout.stripe.com/c/pay/cs_test"
-    assert asked["plan"] == "team" and asked["success_url"].endswith("/billing?paid=1")
-
-
 def test_events_of_money_have_words_in_the_audit_log() -> None:
     assert PaymentOverdue.name in DEEDS and "billing.plan_changed" in DEEDS
-
-
-# ---------- Stripe ----------
-PAYING = PaymentStatus(True, True, "active", "team", Card("visa", "4242", 4, 2030), timezone.now() + timedelta(days=9), False)
-
-
-@pytest.fixture
-def paying(team: Cast, monkeypatch) -> Cast:
-    """The Team plan, as Stripe collects it."""
-    subscriptions.set_collector(team.tenant, collected_by="stripe")
-    monkeypatch.setattr(payments, "status", lambda _tenant: PAYING)
-    return team
-
-
-def test_with_stripe_the_card_and_the_portal_are_shown(paying: Cast) -> None:
-    text = read(paying)
-    assert "charged to the Visa card ending 4242" in text and "Card, address and invoices in Stripe" in text
-    assert "Change to Scale" in text and "Your operator" not in text
-
-
-def test_a_change_at_stripe_that_the_card_refuses_is_told(paying: Cast, monkeypatch) -> None:
-    def refuse(_tenant, _plan) -> None:
-        raise errors.PaymentRequired("The card was declined.", code="card_declined")
-
-    monkeypatch.setattr(payments, "change_plan", refuse)
-    answer = browser_for(paying.owner).post("/billing/plan", {"to": "scale"})
-    assert answer.status_code == 402 and "The card was declined." in plain(answer) and "card_declined" in plain(answer)
-
-
-def test_an_upgrade_is_made_at_stripe(paying: Cast, monkeypatch) -> None:
-    asked = []
-    monkeypatch.setattr(payments, "change_plan", lambda tenant, plan: asked.append((tenant.id, plan)))
-    assert browser_for(paying.owner).post("/billing/plan", {"to": "scale"}).status_code == 302
-    assert asked == [(paying.tenant.id, "scale")]
-
-
-def test_the_portal_is_reached_by_303(paying: Cast, monkeypatch) -> None:
-    monkeypatch.setattr(payments, "open_portal", lambda _tenant, return_url: f"https://billing.stripe.com/p/?{return_url}")
-    answer = browser_for(paying.owner).post("/billing/portal")
-    assert answer.status_code == 303 and answer["Location"].startswith("https://billing.stripe.com/p/") and "/billing" in answer["Location"]
-
-
-def test_a_failed_payment_leads_to_the_portal(paying: Cast) -> None:
-    subscriptions.note_overdue(paying.tenant, since=timezone.now())
-    page = browser_for(paying.owner).get("/billing").content.decode()
-    assert page.count('action="/billing/portal"') == 2 and "Use another card" in page

@@ -60,9 +60,15 @@ def _payment(tenant: Tenant) -> Iterator[Alarm]:
 
 
 def _owed(tenant: Tenant) -> Any:
+    """The oldest invoice that should have been paid by now, None where that is not known."""
     rows, _more = invoices.list_invoices(tenant)
-    owed = [row for row in rows if row.state in (InvoiceState.OPEN, InvoiceState.UNCOLLECTIBLE)]
-    return owed[-1] if owed else None
+    return next((row for row in reversed(rows) if _is_late(row)), None)
+
+
+def _is_late(invoice: Any) -> bool:
+    if invoice.state == InvoiceState.OPEN:
+        return invoice.due_at is None or invoice.due_at <= timezone.now()
+    return bool(invoice.state == InvoiceState.UNCOLLECTIBLE)
 
 
 def _ref(invoice: Any) -> str:

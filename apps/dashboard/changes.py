@@ -122,11 +122,11 @@ def consequence_of(tenant: Tenant, wanted: Plan, status: PaymentStatus, statemen
     """The figures of a change, before it is made."""
     mine = plan_of(tenant.plan)
     today, following = timezone.now().date(), month_after(statement.period)
-    is_rise = wanted.monthly_price > mine.monthly_price
-    lines = list(_rise(mine, wanted, statement, today) if is_rise else _fall(mine, wanted, statement, following))
+    is_rise, way = wanted.monthly_price > mine.monthly_price, way_to(mine, wanted, status)
+    lines = list(_rise(mine, wanted, statement, today, way) if is_rise else _fall(mine, wanted, statement, following))
     if wanted.name == mine.name:
         lines = [_("Nothing changes: %(plan)s goes on next month.") % {"plan": mine.title}]
-    way, notes = way_to(mine, wanted, status), subscriptions.consequences(tenant, wanted.name)
+    notes = subscriptions.consequences(tenant, wanted.name)
     return Consequence(wanted, mine, *_titles(mine, wanted, way), lines, notes, way)
 
 
@@ -139,7 +139,7 @@ def _titles(mine: Plan, wanted: Plan, way: str) -> tuple[str, str, str]:
     return _("Change to %(plan)s?") % words, _("Stay on %(plan)s") % now, go
 
 
-def _rise(mine: Plan, wanted: Plan, statement: Statement, today: date) -> Iterator[str]:
+def _rise(mine: Plan, wanted: Plan, statement: Statement, today: date, way: str) -> Iterator[str]:
     """It holds at once, for the units of the month so far too."""
     of_days = calendar.monthrange(today.year, today.month)[1]
     days = of_days - today.day + 1
@@ -150,6 +150,7 @@ def _rise(mine: Plan, wanted: Plan, statement: Statement, today: date) -> Iterat
     yield starts % words
     if old:
         yield _("Less %(old)s of %(plan)s that is not used, that is %(sum)s.") % words
+    yield _("You pay that at Stripe today.") if way == CHECKOUT else _("That goes on the next invoice.")
     yield _("Then it is %(price)s a month, paid in advance on the 1st.") % words
     yield from _units_so_far(mine, wanted, statement)
 
