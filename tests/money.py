@@ -89,3 +89,15 @@ def together(count: int, work: Callable[[int], Any]) -> list[Any]:
 
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(run, range(count)))
+
+
+def closing(work: Callable[[], Any]) -> Callable[[], Any]:
+    """The same work, with the thread's connection given back."""
+
+    def run() -> Any:
+        try:
+            return work()
+        finally:
+            connections.close_all()
+
+    return run

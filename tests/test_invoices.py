@@ -312,6 +312,16 @@ def test_one_of_two_late_invoices_paid_leaves_the_other_overdue(team, owed) -> N
         assert subscriptions.get_account(team).overdue_since is None
 
 
+def test_a_paid_invoice_does_not_forget_what_stripe_waits_for(team, owed) -> None:
+    with at(2026, 11, 20):
+        invoices.note_overdue_invoices()
+        subscriptions.note_overdue(team, since=moment(2026, 11, 19))
+        invoices.mark_invoice_paid(team, owed.id)
+        assert subscriptions.get_account(team).overdue_since == moment(2026, 11, 19)
+        subscriptions.note_paid(team)
+        assert subscriptions.get_account(team).overdue_since is None
+
+
 def test_an_invoice_is_paid_once_and_by_the_operator_alone(team, cast, owed) -> None:
     with as_member(cast.owner, team), pytest.raises(errors.Forbidden):
         invoices.mark_invoice_paid(team, owed.id)
