@@ -133,6 +133,12 @@ def test_others_change_nothing(team: Cast, role: str) -> None:
     assert browser.get("/billing/plan?to=scale").status_code == 403
 
 
+@pytest.mark.parametrize("address", ["budget", "limits", "redeem"])
+def test_a_form_that_does_not_fit_shows_others_nothing_either(team: Cast, address: str) -> None:
+    answer = member(team, "developer").post(f"/billing/{address}", {"amount": "", "code": ""})
+    assert answer.status_code == 403 and "Owners and admins look after billing" in plain(answer) and "$49" not in plain(answer)
+
+
 def test_posts_need_a_csrf_token(team: Cast) -> None:
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(team.owner, backend="allauth.account.auth_backends.AuthenticationBackend")
