@@ -47,34 +47,33 @@ def index(request: MemberRequest) -> HttpResponse:
 
 def show(request: MemberRequest, status: int = 200, **bound: forms.Form) -> HttpResponse:
     """The page; `bound` are the forms that were refused, by the names `budget_form`, `limit_form`, `coupon_form`."""
-    plan = plan_of(request.tenant.plan)
-    rest = _charged(request, bound) if plan.included_units is not None else {}
-    return render(request, "billing.html", _context(request, bound) | rest, status=status)
+    paying = payments.status(request.tenant)
+    has_prices = plan_of(request.tenant.plan).included_units is not None
+    rest = _charged(request, bound, paying) if has_prices else {}
+    return render(request, "billing.html", _context(request, bound, paying) | rest, status=status)
 
 
-def _context(request: MemberRequest, bound: dict[str, forms.Form]) -> dict[str, Any]:
+def _context(request: MemberRequest, bound: dict[str, forms.Form], paying: payments.PaymentStatus) -> dict[str, Any]:
     """What every plan shows."""
     tenant = request.tenant
     rows, more = invoices.list_invoices(tenant, limit=SHOWN)
     entries, more_entries = credits.list_credits(tenant, limit=SHOWN)
     return {
-        "section": "billing", "plan": plan_of(tenant.plan), "status": payments.status(tenant), "may_bill": True,
+        "section": "billing", "plan": plan_of(tenant.plan), "status": paying, "may_bill": True,
         "alarms": alarms.alarms_of(tenant, near=True), "invoices": rows, "more_invoices": more,
         "balance": credits.balance(tenant), "left": credits.left(tenant), "entries": entries, "more_entries": more_entries,
-        "coupon_form": bound.get("coupon_form") or CouponForm(), "told": told.log_of(tenant), "has_customer": _has_customer(request),
+        "coupon_form": bound.get("coupon_form") or CouponForm(), "told": told.log_of(tenant), "has_customer": _has_customer(paying),
     }  # fmt: skip
 
 
-def _has_customer(request: MemberRequest) -> bool:
+def _has_customer(paying: payments.PaymentStatus) -> bool:
     """Whether Stripe's portal has something to show."""
-    status = payments.status(request.tenant)
-    return status.is_on and (status.has_subscription or status.card is not None)
+    return paying.is_on and (paying.has_subscription or paying.card is not None)
 
 
-def _charged(request: MemberRequest, bound: dict[str, forms.Form]) -> dict[str, Any]:
+def _charged(request: MemberRequest, bound: dict[str, forms.Form], paying: payments.PaymentStatus) -> dict[str, Any]:
     """What a plan with prices shows besides."""
-    tenant, status = request.tenant, payments.status(request.tenant)
-    pace = pace_of(tenant)
+    tenant, pace = request.tenant, pace_of(request.tenant)
     bill = bills.read_bill(tenant, pace)
     sent = told.told_this_month(tenant)
     budget = quotas.own_budget(tenant)
@@ -86,7 +85,7 @@ def _charged(request: MemberRequest, bound: dict[str, forms.Form]) -> dict[str, 
         "budget": budget, "budget_quota": quotas.money_quota(_("Budget"), bill.statement.amount, budget) if budget else None,
         "budget_form": form, "parts": _parts(form, sent), "course": bills.cost_of(plan_of(tenant.plan), bill.forecast_units),
         "limits": limits, "limit_form": bound.get("limit_form") or _limit_form(request, limits),
-        "cards": changes.cards_of(tenant, status, bill.pace_units), "to_come": _to_come(request, status),
+        "cards": changes.cards_of(tenant, paying, bill.pace_units), "to_come": _to_come(request, paying),
     }  # fmt: skip
 
 
@@ -111,8 +110,8 @@ def _limit_form(request: MemberRequest, limits: list[quotas.SpendLimit]) -> Limi
     return LimitForm(tenant=request.tenant, limit=chosen)
 
 
-def _to_come(request: MemberRequest, status: payments.PaymentStatus) -> dict[str, Any] | None:
-    found = changes.to_come(request.tenant, status)
+def _to_come(request: MemberRequest, paying: payments.PaymentStatus) -> dict[str, Any] | None:
+    found = changes.to_come(request.tenant, paying)
     return {"plan": plan_of(found[0]), "day": found[1]} if found else None
 
 
