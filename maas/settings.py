@@ -59,6 +59,8 @@ INSTALLED_APPS = [
     "allauth.socialaccount", "allauth.socialaccount.providers.openid_connect", "axes",
     "rest_framework", "drf_spectacular", "drf_spectacular_sidecar",
     "django_htmx", "csp",
+    # The operator's admin; its pages are loaded with the URLconf alone (apps/accounts/operator_urls.py).
+    "unfold.apps.BasicAppConfig", "django.contrib.admin.apps.SimpleAdminConfig",
 ]  # fmt: skip
 MIDDLEWARE = [
     "maas.requests.RequestId",
@@ -215,6 +217,34 @@ EMAIL_HOST_PASSWORD = env.text("MAAS_EMAIL_PASSWORD", "")
 EMAIL_TIMEOUT = 10  # seconds
 EMAIL_USE_TLS = env.flag("MAAS_EMAIL_TLS", bool(EMAIL_HOST))
 DEFAULT_FROM_EMAIL = env.text("MAAS_EMAIL_FROM", "maas <maas@localhost>")
+
+# ---------- the operator's admin (docs/operator.md) ----------
+UNFOLD = {
+    "SITE_TITLE": _("maas operator"),
+    "SITE_HEADER": _("maas operator"),
+    "SITE_SYMBOL": "admin_panel_settings",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "/static/favicon.svg"}],
+    "COLORS": {
+        # The dashboard's accent, from light to dark.
+        "primary": {
+            "50": "oklch(97% .014 255)",
+            "100": "oklch(93% .032 255)",
+            "200": "oklch(88% .059 255)",
+            "300": "oklch(81% .1 255)",
+            "400": "oklch(71% .15 257)",
+            "500": "oklch(62% .19 260)",
+            "600": "oklch(53% .2 262)",
+            "700": "oklch(47% .2 263)",
+            "800": "oklch(41% .17 265)",
+            "900": "oklch(36% .13 266)",
+            "950": "oklch(27% .09 267)",
+        }
+    },
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+    "SIDEBAR": {"navigation": "apps.accounts.operator_site.navigation"},
+    "ACCOUNT": {"navigation": [{"title": _("Your account"), "link": "/account"}]},
+}
 
 # ---------- limits of a call ----------
 MAAS_QUEUE_LIMIT = env.number("MAAS_QUEUE_LIMIT", 1024, least=1)  # inputs waiting for one version, over all tenants

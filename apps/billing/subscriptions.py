@@ -19,7 +19,7 @@ from apps.billing.plans import Plan, every_plan, plan_of
 from apps.files import room
 from apps.usage.periods import month_after, month_of
 from maas import errors
-from maas.actors import Permission, current_actor, require
+from maas.actors import Permission, is_operating, require
 from maas.events import PaymentMade, PaymentOverdue, PlanChanged, publish
 from maas.tenancy import SystemUse, as_system, as_tenant
 
@@ -128,7 +128,7 @@ def _is_rise(old: Plan, new: Plan) -> bool:
 
 
 def _check_offered(plan: str) -> None:
-    known = list(every_plan()) if current_actor().kind == "system" else [name for name in every_plan() if name in OFFERED]
+    known = list(every_plan()) if is_operating() else [name for name in every_plan() if name in OFFERED]
     if plan not in known:
         message = _("There is no plan '%(plan)s' to choose. Choose from: %(known)s.") % {"plan": plan[:40], "known": ", ".join(known)}
         raise errors.BadRequest(message, param="plan", code="invalid_value")

@@ -10,6 +10,7 @@ from django.forms import BoundField
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from apps.accounts import impersonation
 from apps.accounts import services as accounts
 from apps.dashboard import deeds, money, progress, texts, words
 from apps.dashboard.example import before_sign_up
@@ -139,3 +140,4 @@ register.filter("cents_of_dollars", money.rounded)
 register.filter("unit_price", money.unit_price)
 register.filter("invoice_state", words.invoice_state)
 register.filter("first_sentence", words.first_sentence)
+register.filter("visit_end", impersonation.until)
