@@ -51,9 +51,9 @@ DEEDS = {
     "billing.budget_changed": gettext_lazy("changed a budget"),
     "billing.credit_granted": gettext_lazy("added or took back credit"),
     "billing.invoice_changed": gettext_lazy("made or changed an invoice"),
-    "billing.payment_overdue": gettext_lazy("noted that a payment is overdue"),
+    "billing.payment_overdue": gettext_lazy("noted an overdue payment"),
     "billing.payment_made": gettext_lazy("noted a payment"),
-    "budget.threshold": gettext_lazy("told of a budget"),
+    "budget.threshold": gettext_lazy("told that a part of a budget is used"),
     "audit.exported": gettext_lazy("exported the audit log"),
     "audit.pruned": gettext_lazy("removed entries past their time"),
 }
@@ -67,6 +67,7 @@ GROUPS = {
     "jobs": (gettext_lazy("Jobs"), ("batch.",)),
     "files": (gettext_lazy("Files"), ("file.",)),
     "webhooks": (gettext_lazy("Webhooks"), ("webhook.",)),
+    "billing": (gettext_lazy("Billing"), ("billing.", "budget.")),
     "audit": (gettext_lazy("Audit log"), ("audit.",)),
 }
 SHORT = 60  # characters of a value that a summary shows
