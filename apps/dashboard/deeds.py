@@ -67,7 +67,6 @@ GROUPS = {
     "jobs": (gettext_lazy("Jobs"), ("batch.",)),
     "files": (gettext_lazy("Files"), ("file.",)),
     "webhooks": (gettext_lazy("Webhooks"), ("webhook.",)),
-    "billing": (gettext_lazy("Billing"), ("billing.", "budget.")),
     "audit": (gettext_lazy("Audit log"), ("audit.",)),
 }
 SHORT = 60  # characters of a value that a summary shows
