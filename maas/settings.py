@@ -292,7 +292,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
-    "ENUM_NAME_OVERRIDES": {"InvoiceStateEnum": "apps.billing.models.InvoiceState.values", "StateEnum": "apps.webhooks.models.State.values"},
+    "ENUM_NAME_OVERRIDES": {
+        "InvoiceStateEnum": "apps.billing.models.InvoiceState.values",
+        "StateEnum": "apps.webhooks.models.State.values",
+    },
     "SCHEMA_PATH_PREFIX": "/v1",
     "PREPROCESSING_HOOKS": ["maas.openapi.only_rest"],
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "maas.openapi.with_errors", "maas.openapi.with_idempotency"],
