@@ -32,6 +32,8 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 MAAS_OIDC_URL = env.text("MAAS_OIDC_URL", "").rstrip("/")  # the issuer
 MAAS_OIDC_ORIGIN = ["{0.scheme}://{0.netloc}".format(urlsplit(MAAS_OIDC_URL))] if MAAS_OIDC_URL else []
+# Where a form of ours may lead: Stripe's pages, once there is Stripe.
+MAAS_STRIPE_PAGES = ["https://checkout.stripe.com", "https://billing.stripe.com"] if env.text("STRIPE_SECRET_KEY", "") else []
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
@@ -40,7 +42,7 @@ CONTENT_SECURITY_POLICY = {
         "img-src": [SELF, "data:", "blob:"],
         "connect-src": [SELF],
         "font-src": [SELF],
-        "form-action": [SELF, *MAAS_OIDC_ORIGIN],
+        "form-action": [SELF, *MAAS_OIDC_ORIGIN, *MAAS_STRIPE_PAGES],
         "base-uri": [NONE],
         "frame-ancestors": [NONE],
     }

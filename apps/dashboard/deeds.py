@@ -47,6 +47,13 @@ DEEDS = {
     "batch.failed": gettext_lazy("could not run a job"),
     "batch.cancelled": gettext_lazy("cancelled a job"),
     "batch.expired": gettext_lazy("ended a job that ran out of time"),
+    "billing.plan_changed": gettext_lazy("changed the plan"),
+    "billing.budget_changed": gettext_lazy("changed a budget"),
+    "billing.credit_granted": gettext_lazy("added or took back credit"),
+    "billing.invoice_changed": gettext_lazy("made or changed an invoice"),
+    "billing.payment_overdue": gettext_lazy("noted an overdue payment"),
+    "billing.payment_made": gettext_lazy("noted a payment"),
+    "budget.threshold": gettext_lazy("told that a part of a budget is used"),
     "audit.exported": gettext_lazy("exported the audit log"),
     "audit.pruned": gettext_lazy("removed entries past their time"),
 }
@@ -56,9 +63,11 @@ GROUPS = {
     "people": (gettext_lazy("People"), ("member.", "invitation.", "tenant.ownership_transferred")),
     "sign-in": (gettext_lazy("Sign-in"), ("user.",)),
     "organisation": (gettext_lazy("Organisation"), ("tenant.", "operator.")),
+    "billing": (gettext_lazy("Billing"), ("billing.", "budget.")),
     "jobs": (gettext_lazy("Jobs"), ("batch.",)),
     "files": (gettext_lazy("Files"), ("file.",)),
     "webhooks": (gettext_lazy("Webhooks"), ("webhook.",)),
+    "billing": (gettext_lazy("Billing"), ("billing.", "budget.")),
     "audit": (gettext_lazy("Audit log"), ("audit.",)),
 }
 SHORT = 60  # characters of a value that a summary shows
