@@ -366,7 +366,7 @@ def test_credit_that_is_used_up_says_so(free: Cast) -> None:
 def test_without_stripe_the_operator_sells_plans(free: Cast) -> None:
     assert read(free).count("Your operator changes the plan.") == 2
     answer = browser_for(free.owner).post("/billing/plan", {"to": "team"})
-    assert answer.status_code == 400 and "Your operator changes plans" in plain(answer)
+    assert answer.status_code == 403 and "Your operator changes plans" in plain(answer)
     assert subscriptions.get_account(free.tenant).next_plan == "" and "Free your plan" in read(free)
 
 

@@ -227,7 +227,8 @@ def test_who_may_change_the_plan(cast) -> None:
             with pytest.raises(errors.BadRequest) as caught:
                 subscriptions.change_plan(cast.tenant, plan=plan)
             assert caught.value.param == "plan"
-        assert subscriptions.change_plan(cast.tenant, plan="team").at_once
+        assert not subscriptions.change_plan(cast.tenant, plan="free").notes
+    assert subscriptions.change_plan(cast.tenant, plan="team").at_once
     assert subscriptions.change_plan(cast.tenant, plan="unlimited").at_once is False  # the operator may; it costs less
 
 
@@ -343,3 +344,12 @@ def test_an_upload_by_rest_past_the_limit_is_402(small, cast) -> None:
     body = {"purpose": "batch", "file": SimpleUploadedFile("a.jsonl", b"x" * 101)}
     answer = client_for(cast.key).post("/v1/files", body, format="multipart")
     assert (answer.status_code, answer.json()["error"]["code"], answer.json()["error"]["param"]) == (402, "quota_exceeded", "file")
+
+
+def test_a_member_moves_to_a_plan_that_costs_something_only_where_somebody_collects_it(cast) -> None:
+    on_plan(cast.tenant, "free")
+    with as_member(cast.owner, cast.tenant), pytest.raises(errors.Forbidden, match="Your operator changes plans"):
+        subscriptions.change_plan(cast.tenant, plan="team")
+    subscriptions.set_collector(cast.tenant, collected_by="stripe")
+    with as_member(cast.owner, cast.tenant):
+        assert subscriptions.change_plan(cast.tenant, plan="team").at_once

@@ -44,8 +44,8 @@ def change_plan(tenant: Tenant, *, plan: str, now: datetime | None = None) -> Ch
     """Put the organisation on another plan: at once when it costs more or nothing was paid, else on the 1st of the next month.
 
     The plan that it is on takes a change that is to come back. What does not fit into a smaller plan stays and is named in
-    `notes`; its limits refuse what is new. `now` is when it was wished, if that was earlier. Raises Forbidden, and
-    BadRequest for a plan that is not offered.
+    `notes`; its limits refuse what is new. `now` is when it was wished, if that was earlier. Raises Forbidden, also
+    for a plan that costs something and that neither Stripe nor the operator collects; BadRequest for one that is not offered.
     """
     require(tenant.id, Permission.BILLING)
     _check_offered(plan)
@@ -56,6 +56,7 @@ def change_plan(tenant: Tenant, *, plan: str, now: datetime | None = None) -> Ch
         _apply_due(tenant, account, now)
         old = plan_of(_plan_name(tenant))
         new = plan_of(plan)
+        _check_payer(account, old, new)
         at_once = _is_rise(old, new)
         if at_once:
             _put_on(tenant, account, old.name, plan, effective_at=now)
@@ -132,6 +133,13 @@ def _check_offered(plan: str) -> None:
     if plan not in known:
         message = _("There is no plan '%(plan)s' to choose. Choose from: %(known)s.") % {"plan": plan[:40], "known": ", ".join(known)}
         raise errors.BadRequest(message, param="plan", code="invalid_value")
+
+
+def _check_payer(account: Account, old: Plan, new: Plan) -> None:
+    """What costs something holds once somebody collects it: Stripe, or the operator who sends invoices."""
+    if new.monthly_price and new.name != old.name and account.collected_by != Collector.STRIPE and not is_operating():
+        message = _("Your operator changes plans that cost something. Ask them for %(plan)s.") % {"plan": new.title}
+        raise errors.Forbidden(message, code="operator_only")
 
 
 def _plan_name(tenant: Tenant) -> str:

@@ -152,7 +152,7 @@ def plan(request: MemberRequest) -> HttpResponse:
         return _confirm(request, found)
     try:
         return _change(request, found)
-    except (errors.BadRequest, errors.PaymentRequired, errors.Unavailable) as error:
+    except (errors.BadRequest, errors.Forbidden, errors.PaymentRequired, errors.Unavailable) as error:
         return _confirm(request, found, error)
 
 
@@ -164,8 +164,6 @@ def _confirm(request: MemberRequest, found: changes.Consequence, error: errors.M
 
 def _change(request: MemberRequest, found: changes.Consequence) -> HttpResponse:
     tenant, name = request.tenant, found.plan.name
-    if found.way == changes.OPERATOR:
-        raise errors.BadRequest(_("Your operator changes plans that cost something. Ask them for %(plan)s.") % {"plan": found.plan.title})
     if found.way == changes.CHECKOUT:
         home = settings.MAAS_URL + reverse("billing")
         return see_other(payments.start_checkout(tenant, plan=name, success_url=f"{home}?paid=1", cancel_url=home))
