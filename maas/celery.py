@@ -30,6 +30,7 @@ app.conf.update(
         "roll-up-usage": {"task": "workers.tasks.roll_up_usage", "schedule": 15.0, "options": {"queue": "default", "expires": 15}},
         "partition-usage": {"task": "workers.tasks.partition_usage", "schedule": 86400.0, "options": {"queue": "default"}},
         "forget-sessions": {"task": "workers.tasks.forget_sessions", "schedule": 86400.0, "options": {"queue": "default"}},
+        "end-visits": {"task": "workers.tasks.end_visits", "schedule": 300.0, "options": {"queue": "default", "expires": 300}},
         "anchor-audit": {"task": "workers.tasks.anchor_audit", "schedule": 3600.0, "options": {"queue": "default", "expires": 3600}},
         "tell-usage": {"task": "workers.tasks.tell_usage", "schedule": 300.0, "options": {"queue": "default", "expires": 300}},
         "sweep-payments": {"task": "workers.tasks.sweep_payments", "schedule": 10.0, "options": {"queue": "default", "expires": 10}},

@@ -32,6 +32,8 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 MAAS_OIDC_URL = env.text("MAAS_OIDC_URL", "").rstrip("/")  # the issuer
 MAAS_OIDC_ORIGIN = ["{0.scheme}://{0.netloc}".format(urlsplit(MAAS_OIDC_URL))] if MAAS_OIDC_URL else []
+# Where a form of ours may lead: Stripe's pages, once there is Stripe.
+MAAS_STRIPE_PAGES = ["https://checkout.stripe.com", "https://billing.stripe.com"] if env.text("STRIPE_SECRET_KEY", "") else []
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
@@ -40,7 +42,7 @@ CONTENT_SECURITY_POLICY = {
         "img-src": [SELF, "data:", "blob:"],
         "connect-src": [SELF],
         "font-src": [SELF],
-        "form-action": [SELF, *MAAS_OIDC_ORIGIN],
+        "form-action": [SELF, *MAAS_OIDC_ORIGIN, *MAAS_STRIPE_PAGES],
         "base-uri": [NONE],
         "frame-ancestors": [NONE],
     }
@@ -57,6 +59,8 @@ INSTALLED_APPS = [
     "allauth.socialaccount", "allauth.socialaccount.providers.openid_connect", "axes",
     "rest_framework", "drf_spectacular", "drf_spectacular_sidecar",
     "django_htmx", "csp",
+    # The operator's admin; its pages are loaded with the URLconf alone (apps/accounts/operator_urls.py).
+    "unfold.apps.BasicAppConfig", "django.contrib.admin.apps.SimpleAdminConfig",
 ]  # fmt: skip
 MIDDLEWARE = [
     "maas.requests.RequestId",
@@ -214,6 +218,34 @@ EMAIL_TIMEOUT = 10  # seconds
 EMAIL_USE_TLS = env.flag("MAAS_EMAIL_TLS", bool(EMAIL_HOST))
 DEFAULT_FROM_EMAIL = env.text("MAAS_EMAIL_FROM", "maas <maas@localhost>")
 
+# ---------- the operator's admin (docs/operator.md) ----------
+UNFOLD = {
+    "SITE_TITLE": _("maas operator"),
+    "SITE_HEADER": _("maas operator"),
+    "SITE_SYMBOL": "admin_panel_settings",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "/static/favicon.svg"}],
+    "COLORS": {
+        # The dashboard's accent, from light to dark.
+        "primary": {
+            "50": "oklch(97% .014 255)",
+            "100": "oklch(93% .032 255)",
+            "200": "oklch(88% .059 255)",
+            "300": "oklch(81% .1 255)",
+            "400": "oklch(71% .15 257)",
+            "500": "oklch(62% .19 260)",
+            "600": "oklch(53% .2 262)",
+            "700": "oklch(47% .2 263)",
+            "800": "oklch(41% .17 265)",
+            "900": "oklch(36% .13 266)",
+            "950": "oklch(27% .09 267)",
+        }
+    },
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+    "SIDEBAR": {"navigation": "apps.accounts.operator_site.navigation"},
+    "ACCOUNT": {"navigation": [{"title": _("Your account"), "link": "/account"}]},
+}
+
 # ---------- limits of a call ----------
 MAAS_QUEUE_LIMIT = env.number("MAAS_QUEUE_LIMIT", 1024, least=1)  # inputs waiting for one version, over all tenants
 MAAS_BATCH_LIMIT = env.number("MAAS_BATCH_LIMIT", 32, least=1)  # inputs that the online server runs at once
@@ -262,7 +294,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
-    "ENUM_NAME_OVERRIDES": {"InvoiceStateEnum": "apps.billing.models.InvoiceState.values", "StateEnum": "apps.webhooks.models.State.values"},
+    "ENUM_NAME_OVERRIDES": {
+        "InvoiceStateEnum": "apps.billing.models.InvoiceState.values",
+        "StateEnum": "apps.webhooks.models.State.values",
+    },
     "SCHEMA_PATH_PREFIX": "/v1",
     "PREPROCESSING_HOOKS": ["maas.openapi.only_rest"],
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "maas.openapi.with_errors", "maas.openapi.with_idempotency"],

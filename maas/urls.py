@@ -1,4 +1,4 @@
-"""Every address: health, the REST API, accounts, and the dashboard."""
+"""Every address: health, the REST API, accounts, the operator's admin, and the dashboard."""
 
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
@@ -21,6 +21,7 @@ urlpatterns = [
     path("", include("apps.inference.urls")),
     path("", include("apps.jobs.urls")),
     path("accounts/", include("apps.accounts.sign_in_urls")),
+    path("", include("apps.accounts.operator_urls")),
     path("", include("apps.dashboard.urls")),
 ]
 handler404 = missing.page_not_found

@@ -12,6 +12,8 @@ import time_machine
 from django.db import connections
 
 from apps.accounts.models import Tenant
+from apps.accounts.roles import user_actor
+from apps.accounts.services import get_membership
 from apps.billing import allowances
 from apps.usage import allowances as rows
 from apps.usage import services as usage
@@ -64,12 +66,7 @@ def cap(tenant: Tenant, period: date, scope: str = "tenant", subject: str = "") 
 @contextmanager
 def as_member(user: Any, tenant: Tenant) -> Iterator[None]:
     """What a member's session may do."""
-    from apps.accounts.models import Membership
-    from apps.accounts.roles import user_actor
-
-    with as_tenant(tenant.id):
-        membership = Membership.objects.get(tenant=tenant, user=user)
-    actor: Actor = user_actor(user, membership)
+    actor: Actor = user_actor(user, get_membership(user, tenant.id))
     with acting(actor):
         yield
 
@@ -89,3 +86,15 @@ def together(count: int, work: Callable[[int], Any]) -> list[Any]:
 
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(run, range(count)))
+
+
+def closing(work: Callable[[], Any]) -> Callable[[], Any]:
+    """The same work, with the thread's connection given back."""
+
+    def run() -> Any:
+        try:
+            return work()
+        finally:
+            connections.close_all()
+
+    return run

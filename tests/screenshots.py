@@ -42,6 +42,8 @@ CLOSED = {
     "new-webhook": "/webhooks/new",
     "team": "/team",
     "audit": "/audit",
+    "billing": "/billing",
+    "change-plan": "/billing/plan?to=free",
     "usage": "/usage",
     "usage-by-key": "/usage?by=key",
     "usage-empty": "/usage?month=EMPTY",

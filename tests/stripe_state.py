@@ -192,8 +192,10 @@ class State:
         named = {"price": price["id"], "product": price["product"]} if price else None
         each = str(price["unit_amount"]) if price else None
         pricing = {"type": "price_details", "unit_amount_decimal": each, "price_details": named}
-        return {**made, "id": f"il_test{self.account}{self.count:06d}", "amount": amount, "subtotal": amount, "description": text, "quantity": quantity,
-                "parent": kind, "pricing": pricing, "period": {"start": period[0], "end": period[1]}}  # fmt: skip
+        return {
+            **made, "id": f"il_test{self.account}{self.count:06d}", "amount": amount, "subtotal": amount, "description": text,
+            "quantity": quantity, "parent": kind, "pricing": pricing, "period": {"start": period[0], "end": period[1]},
+        }  # fmt: skip
 
     def make_invoice(self, subscription: Things, lines: list[Things], reason: str, period: tuple[int, int]) -> Things:
         details = {"metadata": subscription["metadata"], "subscription": subscription["id"], "subscription_proration_date": None}

@@ -32,7 +32,7 @@ def quiet(monkeypatch) -> None:
 
 def make_event(kind: type[Event], tenant_id: UUID) -> Event:
     own = {"tenant_id", "label", "before", "after"}
-    values = {"UUID": ids.uuid7(), "int": 7, "str": "because"}
+    values = {"UUID": ids.uuid7(), "int": 7, "str": "because", "dict": {"threshold": 80}}
     extra = {f.name: values[getattr(f.type, "__name__", str(f.type))] for f in fields(kind) if f.name not in own}
     return kind(tenant_id=tenant_id, label="a thing", before={"role": "viewer"}, after={"role": "developer"}, **extra)
 

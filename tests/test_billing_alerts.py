@@ -62,7 +62,10 @@ def test_each_part_of_a_keys_limit_is_told_once(team, cast) -> None:
     assert messages(cast.other) == [] and told(cast.other) == []
 
 
-def test_four_sweeps_at_once_tell_once(team, cast, outbox) -> None:
+@pytest.mark.parametrize("holding", [True, False], ids=["one after the other", "by the unique row alone"])
+def test_four_sweeps_at_once_tell_once(team, cast, outbox, monkeypatch, holding) -> None:
+    if not holding:
+        monkeypatch.setattr(alerts, "hold", lambda *_place: True)
     key_budget(cast)
     use(team, 85, key_id=cast.key.row.id)
     together(4, lambda _n: alerts.sweep_alerts())

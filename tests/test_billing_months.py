@@ -1,17 +1,20 @@
 """The ends of months: which line belongs where, leap days, time zones, and closing all that is due, once and in order."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import pytest
 from django.utils import timezone
 
 from apps.accounts.models import Tenant
-from apps.billing import closing, credits, invoices, subscriptions
-from apps.billing.models import ClosedMonth, Invoice
+from apps.billing import closing, credits, invoices, months, subscriptions
+from apps.billing.models import ClosedMonth, CreditEntry, Invoice
 from apps.usage import services as usage
 from maas import errors
 from maas.tenancy import as_tenant
 from tests.money import at, begin, cap, moment, on_plan, together, use
+from tests.money import closing as done
 
 CENT = 10_000
 OCTOBER, NOVEMBER, DECEMBER = date(2026, 10, 1), date(2026, 11, 1), date(2026, 12, 1)
@@ -80,9 +83,9 @@ def test_february_has_a_29th_in_a_leap_year(team) -> None:
 def test_a_month_waits_an_hour_before_it_is_closed(team) -> None:
     with at(2026, 10, 5):
         use(team, 1)
-    for moment_, done in (((2026, 10, 31, 23), False), ((2026, 11, 1, 0, 59, 59, 999_999), False), ((2026, 11, 1, 1), True)):
+    for moment_, is_closed in (((2026, 10, 31, 23), False), ((2026, 11, 1, 0, 59, 59, 999_999), False), ((2026, 11, 1, 1), True)):
         with at(*moment_):
-            assert invoices.close_month(team, OCTOBER) is done
+            assert invoices.close_month(team, OCTOBER) is is_closed
 
 
 # ---------- plans in the middle ----------
@@ -208,6 +211,19 @@ def test_work_that_comes_in_after_the_close_is_not_charged_in_the_month(team) ->
         line = usage.UsageLine(source, "prediction", "m", 1, "token", 10, 10, reservation=held)
         assert usage.settle_calls([(team.id, line)]) == set()
         assert units(team, OCTOBER) == 0
+
+
+def test_closing_waits_for_credit_that_is_just_being_granted(team) -> None:
+    with at(2026, 10, 5):
+        use(team, 250_000 + 1_000)  # 30 cents
+    with at(2026, 11, 1, 1), ThreadPoolExecutor(1) as pool:
+        with as_tenant(team.id):
+            months.hold_money(team.id)
+            CreditEntry.objects.create(tenant=team, kind="grant", amount=20 * CENT)
+            work = pool.submit(done(lambda: invoices.close_month(team, OCTOBER)))
+            time.sleep(0.5)
+        assert work.result() is True
+    assert (totals(team), credits.balance(team)) == ({OCTOBER: 4_900 + 10}, 0)
 
 
 def test_the_money_of_a_month_is_held_before_it_is_read(team) -> None:

@@ -9,7 +9,7 @@ from django.db.utils import IntegrityError, ProgrammingError
 from django.utils import timezone
 
 from apps.accounts.models import Tenant
-from apps.billing import credits, invoices, subscriptions, terms
+from apps.billing import credits, invoices, lots, subscriptions, terms
 from apps.billing.models import ClosedMonth, Coupon, CreditEntry
 from apps.usage import reservations
 from apps.usage.reservations import Work
@@ -175,6 +175,23 @@ def test_a_month_draws_nothing_that_expired_before_it_began(free) -> None:
         assert (row.cap, row.reason) == (10_000, "quota_exceeded")
         use(on_plan(free, "team"), 250_100)
         assert invoices.preview(free).statement.credit_cents == 0
+
+
+def test_a_month_claims_nothing_of_what_expired_before_it(free) -> None:
+    with at(2026, 10, 5):
+        grant(free, 5 * CENT, expires_at=moment(2026, 10, 20))
+        grant(free, 10 * CENT)
+    with at(2026, 11, 2):
+        use(free, 10_000 + 50)  # 2 cents
+        assert (credits.balance(free), credits.left(free), cap(free, begin(free)).cap) == (10 * CENT, 8 * CENT, 10_250)
+
+
+def test_a_month_to_come_counts_on_nothing_that_expires_before_it(free) -> None:
+    with at(2026, 10, 5), as_tenant(free.id):
+        grant(free, 5 * CENT, expires_at=moment(2026, 10, 20))
+        now = timezone.now()
+        assert lots.available(free.id, date(2026, 10, 1), now) == 5 * CENT
+        assert lots.available(free.id, date(2026, 11, 1), now) == 0
 
 
 def test_four_sweeps_at_once_write_off_once(free) -> None:

@@ -221,6 +221,15 @@ def test_what_stripe_collects_makes_no_invoice_of_ours(team) -> None:
         assert (invoices.charge_cents(team, OCTOBER), credits.balance(team)) == (299, 0)
 
 
+def test_what_stripe_goes_on_collecting_makes_none_either(team) -> None:
+    with at(2026, 10, 20):
+        subscriptions.set_collector(team, collected_by="stripe")
+        use(team, 260_000)
+    with at(2026, 11, 1, 1):
+        assert close(team, OCTOBER) and made(team) == []
+        assert invoices.charge_cents(team, OCTOBER) == 300
+
+
 def test_two_who_close_a_month_at_once_make_one_invoice(team) -> None:
     with at(2026, 10, 20):
         credits.grant_credit(team, amount=7 * CENT, reason="hello")
@@ -309,6 +318,16 @@ def test_one_of_two_late_invoices_paid_leaves_the_other_overdue(team, owed) -> N
         invoices.mark_invoice_paid(team, owed.id)
         assert subscriptions.get_account(team).overdue_since is not None
         invoices.void_invoice(team, made(team)[1].id, note="made in error")
+        assert subscriptions.get_account(team).overdue_since is None
+
+
+def test_a_paid_invoice_does_not_forget_what_stripe_waits_for(team, owed) -> None:
+    with at(2026, 11, 20):
+        invoices.note_overdue_invoices()
+        subscriptions.note_overdue(team, since=moment(2026, 11, 19))
+        invoices.mark_invoice_paid(team, owed.id)
+        assert subscriptions.get_account(team).overdue_since == moment(2026, 11, 19)
+        subscriptions.note_paid(team)
         assert subscriptions.get_account(team).overdue_since is None
 
 

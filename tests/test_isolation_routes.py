@@ -6,17 +6,20 @@ from contextlib import ExitStack, contextmanager, nullcontext
 import pytest
 from django.test import Client
 
+from apps.accounts.services import get_membership
 from apps.jobs import services as jobs
 from maas import ids
 from maas.actors import SYSTEM, current_actor
 from tests.belongings import belongings
 from tests.cast import browser_for, client_for
+from tests.operating import make_operator
 from tests.walk import (
     METHODS,
     NOT_OURS,
     content,
     fill,
     left_behind,
+    operators_pages,
     owned,
     plain,
     private,
@@ -153,6 +156,30 @@ def test_nobody_gets_in_without_credentials() -> None:
     for route in plain():
         answer = anonymous.get("/" + route)
         assert route in OPEN or answer.status_code in {401, 405} or to_sign_in(answer), (route, answer.status_code)
+
+
+def test_the_operators_pages_are_closed_to_members_keys_and_everybody_else(cast) -> None:
+    nobody = Client(raise_request_exception=False)
+    people = [nobody, browser_for(cast.stranger), browser_for(cast.owner), client_for(cast.key), client_for(cast.other_key)]
+    paths = operators_pages(str(cast.tenant.id), str(cast.viewer.pk))
+    assert len(paths) > 20
+    for path, method, caller in itertools.product(paths, METHODS, people):
+        answer = send(caller, method, path)
+        assert to_sign_in(answer) or answer.status_code == 403 or path == "/operator", (path, method, answer.status_code)
+        mine = caller is people[2]  # the frame of a refusal names one's own organisation
+        assert mine or not any(mark in content(answer) for mark in marks(cast, {}) - {str(cast.tenant.id)}), (path, method)
+    assert get_membership(cast.owner, None).tenant.suspended_at is None
+
+
+def test_an_operators_request_leaves_nothing_behind_either(cast) -> None:
+    """All tenants are seen while a page is made, and by nothing after it."""
+    operator = make_operator(superuser=True)
+    operator.browser.raise_request_exception = False
+    for path, method in itertools.product(operators_pages(str(cast.tenant.id), str(cast.viewer.pk)), METHODS):
+        if path != "/operator/logout/":
+            answer = send(operator.browser, method, path)
+            assert answer.status_code < 500, (path, method)
+            assert (*left_behind(), current_actor()) == ("", "", "maas_app", SYSTEM), (path, method)
 
 
 def test_the_walk_sees_every_route_that_django_knows() -> None:

@@ -1,7 +1,7 @@
 """Subscriptions: set up, checked out, changed, ended; asked of Stripe so that nothing is made twice."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from io import StringIO
 
 import pytest
@@ -17,7 +17,7 @@ from apps.payments import calls, catalogue, services
 from maas import errors
 from maas.actors import acting
 from tests.conftest import needs
-from tests.stripe_people import URLS, banking, customer_of, mirror_of, now_of, on_plan, subscribe, tell
+from tests.stripe_people import URLS, banking, customer_of, mirror_of, now_of, on_plan, subscribe, tell, use
 from tests.stripe_server import EXAMPLES, StripeServer
 
 MIDDLE = datetime(2027, 3, 16, 12, tzinfo=UTC)  # the rest of the month is a half of it
@@ -137,6 +137,19 @@ def test_no_checkout_begins_that_could_outlast_the_month(bank, cast) -> None:
     assert refused.value.retry_after == 20 * 60 + 1
 
 
+def test_no_checkout_begins_before_the_month_before_is_closed(bank, cast) -> None:
+    """What was used before Stripe collects goes on an invoice of the operator."""
+    with time_machine.travel(datetime(2027, 3, 31, 12, tzinfo=UTC), tick=False) as clock:
+        use(cast.tenant, 5)
+        clock.move_to(datetime(2027, 4, 1, 0, 30, tzinfo=UTC))
+        with pytest.raises(errors.Unavailable) as refused:
+            services.start_checkout(cast.tenant, plan="team", **URLS)
+        assert refused.value.code == "month_ends"
+        clock.move_to(datetime(2027, 4, 1, 1, 5, tzinfo=UTC))
+        billing_invoices.close_month(cast.tenant, date(2027, 3, 1))
+        assert services.start_checkout(cast.tenant, plan="team", **URLS)
+
+
 def test_before_setting_up_a_plan_cannot_be_bought(bank, cast) -> None:
     bank.state.objects.clear()
     with pytest.raises(errors.Unavailable, match="stripe_setup"):
@@ -254,3 +267,11 @@ def clock_now() -> float:
     from django.utils import timezone
 
     return timezone.now().timestamp()
+
+
+def test_every_message_is_for_a_task_that_exists() -> None:
+    import workers.tasks  # noqa: F401  # they register themselves
+    from maas.celery import app
+
+    nudged = {"workers.tasks.follow_stripe_event", "workers.tasks.send_meter_events"}
+    assert {row["task"] for row in app.conf.beat_schedule.values()} | nudged <= set(app.tasks)

@@ -9,7 +9,9 @@ from django.utils import timezone
 
 from apps.billing import invoices as billing_invoices
 from apps.billing import subscriptions as billing
+from apps.billing.models import PlanChange
 from apps.payments import services
+from maas.tenancy import as_tenant
 from tests.conftest import needs
 from tests.stripe_people import URLS, banking, customer_of, now_of, on_plan, subscribe, tell
 from tests.stripe_server import EXAMPLES, StripeServer
@@ -98,6 +100,23 @@ def test_an_ended_subscription_of_before_does_not_end_the_one_that_lives(bank, c
     bank._emit("customer.subscription.deleted", first)
     tell(bank)
     assert (now_of(cast.tenant).plan, account(cast).collected_by) == ("scale", "stripe")
+
+
+def test_an_end_that_is_told_late_holds_from_the_first_of_the_month(bank, cast) -> None:
+    with time_machine.travel(MIDDLE, tick=False) as clock:
+        paid = subscribe(bank, cast.tenant)
+        bank.cancel(paid["id"])
+        clock.move_to(FIRST)
+        bank.turn_month(timezone.now().timestamp())
+        assert now_of(cast.tenant).plan == "team"
+        tell(bank)
+        changes = plan_changes(cast)
+    assert (now_of(cast.tenant).plan, changes[-1]) == ("free", ("free", FIRST.replace(minute=0, hour=0)))
+
+
+def plan_changes(cast) -> list[tuple[str, datetime]]:
+    with as_tenant(cast.tenant.id):
+        return list(PlanChange.objects.filter(tenant=cast.tenant).order_by("effective_at").values_list("after", "effective_at"))
 
 
 def test_a_paused_subscription_collects_nothing_until_it_is_resumed(bank, cast) -> None:

@@ -89,13 +89,15 @@ def test_what_is_taken_back_is_told_below_zero(bank, payer) -> None:
 
 
 def test_twenty_tellings_at_once_tell_it_once(bank, payer) -> None:
+    use(payer, 1)
+    bill(payer)
     use(payer, 100)
     period = month_of(timezone.now())
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(lambda _: closing(lambda: metering.tell_month(payer.id, period))(), range(20)))
     send_all()
-    assert told(bank, payer) == (100, 0)
-    assert len(events_of(payer)) == 1
+    assert told(bank, payer) == (101, 0)
+    assert [event.value for event in events_of(payer)] == [1, 100]
 
 
 def test_ten_senders_at_once_send_each_event_once(bank, payer) -> None:
@@ -327,3 +329,17 @@ def test_a_turn_ends_when_stripe_does_not_answer(bank, payer) -> None:
     assert sum(event.attempts for event in events_of(payer)) == sending.PATIENCE
     send_all()
     assert told(bank, payer) == (28, 0)
+
+
+def test_what_only_waits_is_not_the_operators_to_decide(bank, payer) -> None:
+    use(payer, 40)
+    metering.tell_month(payer.id, month_of(timezone.now()))
+    assert not sending.decide(events_of(payer)[0].identifier, arrived=True)
+
+
+def test_what_is_not_sent_was_not_told(bank, payer) -> None:
+    use(payer, 40)
+    metering.tell_month(payer.id, month_of(timezone.now()))
+    assert [row for row in checking.told() if row.tenant_id == payer.id] == []
+    send_all()
+    assert [row.units for row in checking.told() if row.tenant_id == payer.id] == [40]

@@ -1,5 +1,7 @@
 """Plans: their figures, how one follows on another, and what they allow."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 
 import pytest
@@ -10,17 +12,16 @@ from django.utils import timezone
 
 from apps.accounts.models import Tenant
 from apps.audit import services as audit
-from apps.billing import plans, subscriptions, terms
+from apps.billing import months, plans, subscriptions, terms
 from apps.billing.history import plan_at_start, plan_in
 from apps.billing.models import Account, PlanChange
-from apps.billing.months import this_month
 from apps.files import room
 from apps.files import services as files
 from apps.files.models import File
 from maas import errors
 from maas.tenancy import as_tenant
 from tests.cast import client_for
-from tests.money import as_member, at, begin, cap, moment, on_plan, together, use
+from tests.money import as_member, at, begin, cap, closing, moment, on_plan, together, use
 
 NOVEMBER, DECEMBER = date(2026, 11, 1), date(2026, 12, 1)
 
@@ -162,16 +163,49 @@ def test_two_who_rise_at_the_same_moment_make_one_change(cast) -> None:
 
 
 def test_a_month_that_begins_while_the_plan_changes_has_the_new_caps(cast) -> None:
-    """Whoever comes second reads what the first has written, whichever that is."""
-    for _round in range(8):
-        tenant = on_plan(cast.tenant, "team")
+    """Whoever begins the month waits for who changes the plan, and reads what they wrote."""
+    tenant = on_plan(cast.tenant, "team")
+    with ThreadPoolExecutor(1) as pool:
         with as_tenant(tenant.id):
-            from apps.usage.models import Allowance
+            subscriptions.change_plan(tenant, plan="scale")
+            beginning = pool.submit(closing(lambda: begin(tenant)))
+            time.sleep(0.5)
+            assert not beginning.done()
+        period = beginning.result()
+    assert cap(tenant, period).alert_at == 1_600_000  # 80% of what Scale includes
 
-            Allowance.objects.filter(tenant=tenant).delete()
-        period = this_month()
-        together(2, lambda n, tenant=tenant: begin(tenant) if n else subscriptions.change_plan(tenant, plan="scale"))
-        assert cap(tenant, period).alert_at == 1_600_000  # 80% of what Scale includes
+
+def test_who_refreshes_the_terms_waits_for_the_month_that_begins(cast) -> None:
+    """Or they would find no month yet, and leave it with the old plan's caps."""
+    tenant = on_plan(cast.tenant, "team")
+
+    def change() -> None:
+        with as_tenant(tenant.id):
+            Tenant.objects.filter(pk=tenant.pk).update(plan="scale")
+            terms.refresh(tenant)
+
+    with ThreadPoolExecutor(1) as pool:
+        with as_tenant(tenant.id):
+            period = begin(tenant)
+            changing = pool.submit(closing(change))
+            time.sleep(0.5)
+            assert not changing.done()
+        changing.result()
+    assert cap(tenant, period).alert_at == 1_600_000
+
+
+def test_an_organisations_money_is_changed_by_one_at_a_time_whatever_month_they_think_it_is(cast) -> None:
+    def hold(period: date) -> None:
+        with as_tenant(cast.tenant.id):
+            months.hold(cast.tenant.id, period)
+
+    with ThreadPoolExecutor(1) as pool:
+        with as_tenant(cast.tenant.id):
+            months.hold(cast.tenant.id, NOVEMBER)
+            waiting = pool.submit(closing(lambda: hold(DECEMBER)))
+            time.sleep(0.3)
+            assert not waiting.done()
+        waiting.result()
 
 
 def test_what_does_not_fit_into_a_smaller_plan_stays_and_is_said(cast, monkeypatch) -> None:
@@ -193,7 +227,8 @@ def test_who_may_change_the_plan(cast) -> None:
             with pytest.raises(errors.BadRequest) as caught:
                 subscriptions.change_plan(cast.tenant, plan=plan)
             assert caught.value.param == "plan"
-        assert subscriptions.change_plan(cast.tenant, plan="team").at_once
+        assert not subscriptions.change_plan(cast.tenant, plan="free").notes
+    assert subscriptions.change_plan(cast.tenant, plan="team").at_once
     assert subscriptions.change_plan(cast.tenant, plan="unlimited").at_once is False  # the operator may; it costs less
 
 
@@ -278,8 +313,10 @@ def test_an_upload_past_what_the_plan_stores_is_refused(small) -> None:
     assert caught.value.code == "quota_exceeded"
     assert room.stored_bytes(small) == 60
     upload(small, 40)
+    unread = iter([b"x"])
     with pytest.raises(errors.PaymentRequired):
-        upload(small, 1)
+        files.create_file(small, filename="a.jsonl", purpose="batch", chunks=unread)
+    assert next(unread) == b"x"  # a plan that is full reads nothing
     files.delete_file(small, first.id)
     assert upload(small, 60).bytes == 60
     with as_tenant(small.id):
@@ -307,3 +344,12 @@ def test_an_upload_by_rest_past_the_limit_is_402(small, cast) -> None:
     body = {"purpose": "batch", "file": SimpleUploadedFile("a.jsonl", b"x" * 101)}
     answer = client_for(cast.key).post("/v1/files", body, format="multipart")
     assert (answer.status_code, answer.json()["error"]["code"], answer.json()["error"]["param"]) == (402, "quota_exceeded", "file")
+
+
+def test_a_member_moves_to_a_plan_that_costs_something_only_where_somebody_collects_it(cast) -> None:
+    on_plan(cast.tenant, "free")
+    with as_member(cast.owner, cast.tenant), pytest.raises(errors.Forbidden, match="Your operator changes plans"):
+        subscriptions.change_plan(cast.tenant, plan="team")
+    subscriptions.set_collector(cast.tenant, collected_by="stripe")
+    with as_member(cast.owner, cast.tenant):
+        assert subscriptions.change_plan(cast.tenant, plan="team").at_once

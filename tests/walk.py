@@ -1,5 +1,6 @@
 """Every address of the product, and ways to take one of its two protections away."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,8 +11,8 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
 METHODS = ("get", "post", "put", "patch", "delete")
-# Of the whole installation, or of whoever asks: allauth's pages name no object of a tenant.
-NOT_OURS = ("accounts/", "static/", "api/")
+# Of the whole installation, or of whoever asks: allauth's pages name no object of a tenant. The operator's are walked apart.
+NOT_OURS = ("accounts/", "static/", "api/", "operator")
 # Models of the shared catalogue belong to everybody; an invitation's link belongs to whoever holds it.
 SHARED = ("<path:model>", "<path:name>", "<str:secret>")
 
@@ -47,6 +48,16 @@ def private() -> list[str]:
 def plain() -> list[str]:
     """The routes without an object: lists, forms, figures."""
     return [route for route in routes() if "<" not in route and not route.startswith(NOT_OURS)]
+
+
+def operators_pages(tenant_id: str, user_id: str) -> list[str]:
+    """Every address of the operator's admin, filled with this organisation and this person."""
+    found = []
+    for route in routes():
+        if route.startswith("operator"):
+            names = {"kind": "tenant", "row_id": tenant_id, "name": "suspend", "object_id": user_id if "/user/" in route else tenant_id}
+            found.append(fill(re.sub(r"\^\(\?P<app_label>(\w+)[^)]*\)/\$", r"\1/", route), names))
+    return found
 
 
 def send(caller: Client, method: str, path: str) -> Any:

@@ -5,7 +5,7 @@ What runs models is imported where it is called: the worker for everything else 
 
 from uuid import UUID
 
-from apps.accounts import sessions
+from apps.accounts import impersonation, sessions
 from apps.audit import anchors, retention
 from apps.billing import alerts, invoices, subscriptions, terms
 from apps.files import services as files
@@ -51,6 +51,11 @@ def sweep() -> None:
 @app.task(name="workers.tasks.forget_sessions")
 def forget_sessions() -> None:
     sessions.forget_expired()
+
+
+@app.task(name="workers.tasks.end_visits")
+def end_visits() -> None:
+    impersonation.end_overdue()
 
 
 @app.task(name="workers.tasks.deliver_webhooks")

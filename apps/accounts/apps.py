@@ -7,8 +7,10 @@ class AccountsConfig(AppConfig):
 
     def ready(self) -> None:
         from apps.accounts import (
+            impersonation,
             schema,  # noqa: F401  # registers itself
             security_events,
         )
 
         security_events.listen()
+        impersonation.listen()

@@ -10,7 +10,7 @@ from apps.accounts.middleware import lacks_second_factor
 from apps.accounts.models import ApiKey, Role
 from apps.accounts.roles import key_actor
 from maas import errors
-from maas.actors import current_actor, set_actor
+from maas.actors import bar, current_actor, set_actor
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 
@@ -57,6 +57,9 @@ class MemberAuthentication(SessionAuthentication):
         if lacks_second_factor(request._request):
             message = "Your organisation asks for a second factor. Add one on your account page."
             raise errors.Forbidden(message, code="second_factor_required")
+        actor = current_actor()
+        if actor.barred and (request.method not in SAFE or actor.barred == "organisation_suspended"):
+            raise bar(actor.barred)
         if member.role == Role.VIEWER and request.method not in SAFE:
             raise errors.Forbidden("Your role in this organisation is viewer, which only reads.", code="role_forbids")
         return request._request.user, None

@@ -79,7 +79,8 @@ def list_open(tenant: Tenant) -> list[Invitation]:
 def find_invitation(secret: str) -> Invitation:
     """The invitation behind a link, with `.tenant`.
 
-    Raises NotFound for a link that was never made, or was replaced; BadRequest for one that was used, withdrawn or has expired.
+    Raises NotFound for a link that was never made, or was replaced; BadRequest for one that was used, withdrawn or has expired, and while
+    the organisation is suspended.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT tenant_id, id FROM maas_find_invitation(%s)", [_hash(secret)])
@@ -158,12 +159,15 @@ def _lock_open(tenant: Tenant, invitation_id: UUID) -> Invitation:
 def _check_open(invitation: Invitation) -> Invitation:
     if invitation.status != "open":
         raise _ended(invitation.status)
+    if invitation.tenant.suspended_at:
+        raise _ended("suspended")
     return invitation
 
 
 def _ended(status: str) -> errors.BadRequest:
     reasons: dict[str, Any] = {
         "accepted": _("This invitation was used already. If that was you, sign in."),
+        "suspended": _("This organisation is suspended just now. Ask whoever invited you, and use the link later."),
         "withdrawn": _("This invitation was withdrawn. Ask whoever invited you."),
         "expired": _("This invitation has expired: a link works for a week. Ask whoever invited you to send it again."),
     }

@@ -15,7 +15,7 @@ from apps.accounts import secrets
 from apps.accounts.models import ApiKey, Tenant, User
 from apps.accounts.restrictions import Restrictions, check_grant, check_restrictions
 from maas import errors, ids
-from maas.actors import Permission, require
+from maas.actors import Permission, bar, require
 from maas.events import KeyChanged, KeyCreated, KeyRevoked, KeyRotated, publish
 from maas.tenancy import as_tenant
 
@@ -143,7 +143,8 @@ def _missing(key_id: UUID) -> errors.NotFound:
 # ---------- who calls ----------
 FOUND = (
     "id", "name", "last4", "scopes", "allowed_models", "allowed_addresses", "limits", "old_expires_at", "expires_at", "revoked_at",
-    "last_used_at", "created_at", "tenant_id", "tenant_name", "tenant_slug", "tenant_plan", "tenant_require_mfa", "tenant_created_at",
+    "last_used_at", "created_at", "tenant_id", "tenant_name", "tenant_slug", "tenant_plan", "tenant_require_mfa",
+    "tenant_suspended_at", "tenant_created_at",
 )  # fmt: skip
 JSON = ("scopes", "allowed_models", "allowed_addresses", "limits")  # Django has psycopg hand JSON over as text
 
@@ -152,7 +153,7 @@ def find_caller(secret: str, *, address: str = "") -> Caller:
     """Who this key speaks for, read from the database each time, so revocation is immediate and needs nothing else.
 
     Raises Unauthenticated for a malformed, unknown, revoked, rotated or expired key, Forbidden for an `address` that it may
-    not be used from; each says which of these it is.
+    not be used from and while its organisation is suspended; each says which of these it is.
     """
     caller, is_old = look_up(secret) or _unknown()
     key = caller.key
@@ -161,6 +162,8 @@ def find_caller(secret: str, *, address: str = "") -> Caller:
     if is_old and not key.rotating_until:
         raise errors.Unauthenticated(_("This key was rotated and its old secret has ended. Use the new one."), code="key_rotated")
     _check_address(key, address)
+    if caller.tenant.suspended_at:
+        raise bar("organisation_suspended")
     _touch(key)
     return caller
 
@@ -183,7 +186,7 @@ def _unknown() -> Any:
 
 
 def _caller(found: dict[str, Any]) -> Caller:
-    own = ("id", "name", "slug", "plan", "require_mfa", "created_at")
+    own = ("id", "name", "slug", "plan", "require_mfa", "suspended_at", "created_at")
     tenant = Tenant(**{name: found.pop(f"tenant_{name}") for name in own})
     found.update({name: json.loads(found[name]) for name in JSON})
     return Caller(tenant, ApiKey(tenant=tenant, **found))

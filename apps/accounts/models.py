@@ -37,6 +37,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     USERNAME_FIELD = "email"
     objects = UserQuery()
 
+    class Meta:
+        verbose_name, verbose_name_plural = _("person"), _("people")
+
     def __str__(self) -> str:
         return self.email
 
@@ -49,7 +52,12 @@ class Tenant(models.Model):
     slug = models.SlugField(max_length=40, unique=True)
     plan = models.CharField(max_length=20, default="free")
     require_mfa = models.BooleanField(default=False)  # members need a second factor to work here
+    suspended_at = models.DateTimeField(null=True)
+    suspended_reason = models.CharField(max_length=300, default="")  # its members read it
     created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("organisation")
 
     def __str__(self) -> str:
         return self.slug
@@ -96,6 +104,18 @@ class Invitation(TenantOwned):
         if self.accepted_at or self.withdrawn_at:
             return "accepted" if self.accepted_at else "withdrawn"
         return "expired" if self.expires_at <= timezone.now() else "open"
+
+
+class Visit(TenantOwned):
+    """An operator who looks at an organisation as its members do, from one session and for a limited time."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    reason = models.CharField(max_length=300)
+    session = models.BinaryField()  # SHA-256 of the session's key
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["created_at"], name="open_visit", condition=models.Q(ended_at=None))]
 
 
 class ApiKey(TenantOwned):

@@ -16,12 +16,19 @@ MAY: dict[str, frozenset[str]] = {
 }
 
 
+# What stays while an organisation is suspended: its log tells who did that, and why.
+SUSPENDED = frozenset({Permission.AUDIT})
+
+
 def user_actor(user: User, membership: Membership | None, *, address: str = "", request_id: str = "") -> Actor:
     """A person, with what their role allows in the organisation they work in; without one they may change nothing in any."""
     role, tenant_id = (membership.role, membership.tenant_id) if membership else ("", None)
+    suspended = bool(membership and membership.tenant.suspended_at)
+    may = MAY.get(role, frozenset())
     return Actor(
         "user", id=str(user.pk), name=user.email, role=role, tenant_id=tenant_id,
-        permissions=MAY.get(role, frozenset()), address=address, request_id=request_id,
+        permissions=may & SUSPENDED if suspended else may, barred="organisation_suspended" if suspended else "",
+        address=address, request_id=request_id,
     )  # fmt: skip
 
 

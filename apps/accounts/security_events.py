@@ -40,7 +40,7 @@ def tell(user: User, kind: type[UserEvent], after: dict[str, Any] | None = None,
 
 def _memberships(user: User) -> list[Membership]:
     with as_user(user.pk):
-        return list(Membership.objects.filter(user=user).order_by("tenant_id"))
+        return list(Membership.objects.filter(user=user).select_related("tenant").order_by("tenant_id"))
 
 
 # ---------- signing in and out ----------

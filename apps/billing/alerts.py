@@ -5,6 +5,7 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
+import structlog
 from django.conf import settings
 from django.db import connection
 from django.utils import timezone
@@ -28,6 +29,7 @@ from maas.tenancy import as_tenant
 
 __all__ = ["AlertSent"]  # what the layers above may name
 
+log = structlog.get_logger(__name__)
 LIMIT = 500  # rows of one sweep
 INSERT = """INSERT INTO billing_alertsent (id, created_at, tenant_id, period, scope, subject, threshold, spent, amount)
     VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (tenant_id, period, scope, subject, threshold) DO NOTHING"""
@@ -50,12 +52,20 @@ def sweep_alerts() -> int:
     due = {(tenant_id, standing.period) for tenant_id, standing in allowances.due_alerts(LIMIT)}
     told = 0
     for tenant_id, period in sorted(due):
-        with as_tenant(tenant_id):
-            hold(tenant_id, period)
-            tenant = Tenant.objects.get(pk=tenant_id)
-            told += len(tell(tenant, period))
-            terms.apply_caps(tenant, period)  # the next mark takes the place of the one reached
+        try:
+            told += _sweep(tenant_id, period)
+        except Exception:  # one tenant's trouble must not keep the others' alerts back; the next sweep tries again
+            log.exception("alert not sent", tenant=str(tenant_id), period=str(period))
     return told
+
+
+def _sweep(tenant_id: UUID, period: date) -> int:
+    with as_tenant(tenant_id):
+        hold(tenant_id, period)
+        tenant = Tenant.objects.get(pk=tenant_id)
+        told = tell(tenant, period)
+        terms.apply_caps(tenant, period)  # the next mark takes the place of the one reached
+        return len(told)
 
 
 def tell(tenant: Tenant, period: date) -> list[Reached]:

@@ -111,7 +111,7 @@ def note_overdue_invoices() -> int:
         late = Invoice.objects.filter(collected_by=Collector.MANUAL, state=InvoiceState.OPEN, due_at__lte=timezone.now())
         first = {invoice.tenant_id: invoice for invoice in late.select_related("tenant").order_by("-due_at")}
     for invoice in first.values():
-        subscriptions.note_overdue(invoice.tenant, since=invoice.due_at or timezone.now())
+        subscriptions.note_overdue(invoice.tenant, since=invoice.due_at or timezone.now(), by=Collector.MANUAL)
     return len(first)
 
 
@@ -127,7 +127,7 @@ def _settle(tenant: Tenant, invoice_id: UUID, state: str, note: str) -> Invoice:
         invoice = mine.get()
         _tell(invoice)
     if state != InvoiceState.UNCOLLECTIBLE and not _owes(tenant):
-        subscriptions.note_paid(tenant)
+        subscriptions.note_paid(tenant, by=Collector.MANUAL)
     return invoice
 
 
@@ -136,7 +136,7 @@ def _owes(tenant: Tenant) -> bool:
     with as_tenant(tenant.id):
         rows = Invoice.objects.filter(tenant=tenant, collected_by=Collector.MANUAL)
         late = rows.filter(state=InvoiceState.OPEN, due_at__lte=timezone.now()) | rows.filter(state=InvoiceState.UNCOLLECTIBLE)
-        return late.exists() or history.account_of(tenant.id).collected_by == Collector.STRIPE
+        return late.exists()
 
 
 def _tell(invoice: Invoice) -> None:

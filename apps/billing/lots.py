@@ -8,9 +8,10 @@ claimed when it expires stays for that claim.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
-from django.db.models import F, Q, Sum
+from django.db.models import F, Sum
 from django.db.models.functions import Coalesce
 
 from apps.billing.history import plan_in
@@ -49,10 +50,18 @@ def charge(plan: Plan, units: int) -> int:
 
 def lots_of(tenant_id: UUID) -> list[Lot]:
     """Lots with something left, in the order in which they are drawn."""
-    rows = CreditEntry.objects.filter(tenant_id=tenant_id, lot=None)
-    taken = Coalesce(Sum("taken__amount", filter=Q(taken__tenant_id=tenant_id)), 0)
-    found = rows.annotate(left=F("amount") + taken).filter(left__gt=0)
+    found = _open().filter(tenant_id=tenant_id)
     return [Lot(row.id, row.expires_at, row.left) for row in found.order_by(F("expires_at").asc(nulls_last=True), "id")]
+
+
+def expiring(now: datetime) -> Any:
+    """Lots that are past their time with something left, of all tenants that the caller sees."""
+    return _open().filter(expires_at__lte=now)
+
+
+def _open() -> Any:
+    left = F("amount") + Coalesce(Sum("taken__amount"), 0)
+    return CreditEntry.objects.filter(lot=None).annotate(left=left).filter(left__gt=0)
 
 
 def claims_of(tenant_id: UUID, *, before: date | None = None) -> list[Claim]:

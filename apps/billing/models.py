@@ -3,6 +3,8 @@
 Amounts are integer micro-dollars; those of invoices, and names that end in `_cents`, are whole cents.
 """
 
+from datetime import datetime
+
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -28,11 +30,17 @@ class Account(TenantOwned):
     next_from = models.DateField(null=True)
     collected_by = models.CharField(max_length=8, choices=Collector.choices, default=Collector.MANUAL)
     stripe_until = models.DateField(null=True)
-    overdue_since = models.DateTimeField(null=True)
+    invoice_overdue_since = models.DateTimeField(null=True)  # one of the operator
+    stripe_overdue_since = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["tenant"], name="one_account")]
         indexes = [models.Index(fields=["next_from"], name="plans_to_apply", condition=Q(next_from__isnull=False))]
+
+    @property
+    def overdue_since(self) -> datetime | None:
+        """Since when a payment is overdue, whoever waits for it."""
+        return min(filter(None, (self.invoice_overdue_since, self.stripe_overdue_since)), default=None)
 
 
 class PlanChange(TenantOwned):

@@ -13,18 +13,19 @@ from apps.accounts.services import Role, Tenant
 from apps.billing import terms
 from apps.billing.history import account_of
 from apps.billing.models import Account, Collector, PlanChange
-from apps.billing.months import hold, start_of
+from apps.billing.months import hold, start_of, this_month
 from apps.billing.operators import require_operator
 from apps.billing.plans import Plan, every_plan, plan_of
 from apps.files import room
 from apps.usage.periods import month_after, month_of
 from maas import errors
-from maas.actors import Permission, current_actor, require
+from maas.actors import Permission, is_operating, require
 from maas.events import PaymentMade, PaymentOverdue, PlanChanged, publish
 from maas.tenancy import SystemUse, as_system, as_tenant
 
 __all__ = ["Account", "Collector", "account_of"]  # what the layers above may name
 
+OVERDUE: dict[str, str] = {Collector.MANUAL: "invoice_overdue_since", Collector.STRIPE: "stripe_overdue_since"}
 OFFERED = ("free", "team", "scale")  # what members may choose themselves
 
 
@@ -43,23 +44,25 @@ def change_plan(tenant: Tenant, *, plan: str, now: datetime | None = None) -> Ch
     """Put the organisation on another plan: at once when it costs more or nothing was paid, else on the 1st of the next month.
 
     The plan that it is on takes a change that is to come back. What does not fit into a smaller plan stays and is named in
-    `notes`; its limits refuse what is new. Raises Forbidden, and BadRequest for a plan that is not offered.
+    `notes`; its limits refuse what is new. `now` is when it was wished, if that was earlier. Raises Forbidden, also
+    for a plan that costs something and that neither Stripe nor the operator collects; BadRequest for one that is not offered.
     """
     require(tenant.id, Permission.BILLING)
     _check_offered(plan)
     now = now or timezone.now()
     with as_tenant(tenant.id):
-        hold(tenant.id, month_of(now))
+        hold(tenant.id, this_month())
         account = _account(tenant)
         _apply_due(tenant, account, now)
         old = plan_of(_plan_name(tenant))
         new = plan_of(plan)
+        _check_payer(account, old, new)
         at_once = _is_rise(old, new)
         if at_once:
             _put_on(tenant, account, old.name, plan, effective_at=now)
         else:
             _put_off(tenant, account, old.name, plan, month_after(month_of(now)))
-        terms.refresh(tenant, now)
+        terms.refresh(tenant)
     tenant.plan = plan if at_once else old.name
     day = now.date() if at_once or plan == old.name else month_after(month_of(now))
     return Change(plan, at_once or plan == old.name, day, consequences(tenant, plan))
@@ -89,7 +92,7 @@ def apply_due_plans() -> int:
 
 def _apply_to(tenant_id: UUID, now: datetime) -> bool:
     with as_tenant(tenant_id):
-        hold(tenant_id, month_of(now))
+        hold(tenant_id, this_month())
         tenant = Tenant.objects.get(pk=tenant_id)
         changed = _apply_due(tenant, _account(tenant), now)
         terms.refresh(tenant, now)
@@ -126,10 +129,17 @@ def _is_rise(old: Plan, new: Plan) -> bool:
 
 
 def _check_offered(plan: str) -> None:
-    known = list(every_plan()) if current_actor().kind == "system" else [name for name in every_plan() if name in OFFERED]
+    known = list(every_plan()) if is_operating() else [name for name in every_plan() if name in OFFERED]
     if plan not in known:
         message = _("There is no plan '%(plan)s' to choose. Choose from: %(known)s.") % {"plan": plan[:40], "known": ", ".join(known)}
         raise errors.BadRequest(message, param="plan", code="invalid_value")
+
+
+def _check_payer(account: Account, old: Plan, new: Plan) -> None:
+    """What costs something holds once somebody collects it: Stripe, or the operator who sends invoices."""
+    if new.monthly_price and new.name != old.name and account.collected_by != Collector.STRIPE and not is_operating():
+        message = _("Your operator changes plans that cost something. Ask them for %(plan)s.") % {"plan": new.title}
+        raise errors.Forbidden(message, code="operator_only")
 
 
 def _plan_name(tenant: Tenant) -> str:
@@ -145,7 +155,7 @@ def set_collector(tenant: Tenant, *, collected_by: str, at: datetime | None = No
     require_operator()
     now = at or timezone.now()
     with as_tenant(tenant.id):
-        hold(tenant.id, month_of(timezone.now()))
+        hold(tenant.id, this_month())
         account = _account(tenant)
         if account.collected_by == collected_by:
             return
@@ -171,28 +181,34 @@ def end_subscription(tenant: Tenant, *, at: datetime) -> None:
 
 
 # ---------- payments ----------
-def note_overdue(tenant: Tenant, *, since: datetime) -> None:
-    """A payment failed. After 7 days of grace calls are refused until it is made; reading goes on. Noting it twice changes nothing."""
+def note_overdue(tenant: Tenant, *, since: datetime, by: str = Collector.STRIPE) -> None:
+    """A payment failed. After 7 days of grace calls are refused until it is made; reading goes on. Noting it twice changes nothing.
+
+    `by` is who waits for it.
+    """
     require_operator()
     with as_tenant(tenant.id):
-        hold(tenant.id, month_of(timezone.now()))
+        hold(tenant.id, this_month())
         account = _account(tenant)
-        if account.overdue_since is None:
-            _set(account, overdue_since=since)
+        before = account.overdue_since
+        if getattr(account, OVERDUE[by]) is None:
+            _set(account, **{OVERDUE[by]: since})
+        if before is None:
             until = terms.cut_off_at(since)
             publish(PaymentOverdue(tenant_id=tenant.id, label=tenant.slug, after={"until": until.isoformat()}))
             _mail_overdue(tenant, until)
         terms.refresh(tenant)
 
 
-def note_paid(tenant: Tenant) -> None:
-    """Nothing is overdue any more: calls run again at once."""
+def note_paid(tenant: Tenant, *, by: str = Collector.STRIPE) -> None:
+    """Nothing is overdue there any more; when nobody else waits for a payment calls run again at once."""
     require_operator()
     with as_tenant(tenant.id):
-        hold(tenant.id, month_of(timezone.now()))
+        hold(tenant.id, this_month())
         account = _account(tenant)
-        if account.overdue_since is not None:
-            _set(account, overdue_since=None)
+        before = account.overdue_since
+        _set(account, **{OVERDUE[by]: None})
+        if before is not None and account.overdue_since is None:
             publish(PaymentMade(tenant_id=tenant.id, label=tenant.slug))
         terms.refresh(tenant)
 

@@ -55,8 +55,7 @@ def refresh_all() -> int:
     now = timezone.now()
     with as_system(SystemUse.CLOSE_MONTHS):
         running = Allowance.objects.filter(scope=Scope.TENANT, period=month_of(now)).values("tenant_id")
-        expiring = CreditEntry.objects.filter(lot=None, expires_at__lte=now).values("tenant_id")
-        tenants = list(Tenant.objects.filter(Q(pk__in=running) | Q(pk__in=expiring)))
+        tenants = list(Tenant.objects.filter(Q(pk__in=running) | Q(pk__in=lots.expiring(now).values("tenant_id"))))
     for tenant in tenants:
         with as_tenant(tenant.id):
             hold(tenant.id, month_of(now))

@@ -17,6 +17,7 @@ from django_htmx.middleware import HtmxDetails
 from apps.accounts.middleware import lacks_second_factor
 from apps.accounts.services import Membership, Tenant, User
 from maas import errors, ids
+from maas.actors import bar, current_actor
 
 STOP_POLLING = 286  # htmx swaps the answer in and asks no more
 
@@ -71,8 +72,10 @@ def _turn_away(request: HttpRequest, own: bool) -> HttpResponse | None:
 
 def _answer(view: View, viewers: bool, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
     try:
-        if request.method == "POST" and not viewers:
-            require_writer(request)
+        if request.method == "POST":
+            require_unbarred()
+            if not viewers:
+                require_writer(request)
         return view(request, *args, **kwargs)
     except errors.MaasError as error:
         return error_page(request, error)
@@ -81,11 +84,19 @@ def _answer(view: View, viewers: bool, request: HttpRequest, *args: Any, **kwarg
 def may_write(request: HttpRequest) -> bool:
     """Whether the member may change anything here; the REST API has the same rule for sessions."""
     member = getattr(request, "membership", None)
-    return member is not None and member.role != "viewer"
+    return member is not None and member.role != "viewer" and not current_actor().barred
+
+
+def require_unbarred() -> None:
+    """Raises Forbidden while the organisation is suspended, and for an operator who looks at it."""
+    code = current_actor().barred
+    if code:
+        raise bar(code)
 
 
 def require_writer(request: HttpRequest) -> None:
-    """Raises Forbidden for a viewer."""
+    """Raises Forbidden for a viewer, and while nobody may change anything here."""
+    require_unbarred()
     if not may_write(request):
         raise errors.Forbidden(
             _("Your role in this organisation is viewer, which only reads. An owner can change it."),

@@ -1,6 +1,21 @@
 from django.urls import path
 
-from apps.dashboard.views import account, audit, files, invitations, jobs, keys, models, overview, start, team, usage, webhooks
+from apps.dashboard.views import (
+    account,
+    alerts,
+    audit,
+    billing,
+    files,
+    invitations,
+    jobs,
+    keys,
+    models,
+    overview,
+    start,
+    team,
+    usage,
+    webhooks,
+)
 
 urlpatterns = [
     path("", overview.show, name="overview"),
@@ -38,6 +53,13 @@ urlpatterns = [
     path("webhooks/<str:webhook_id>/deliveries/<str:delivery_id>", webhooks.delivery, name="webhook_delivery"),
     path("webhooks/<str:webhook_id>/deliveries/<str:delivery_id>/replay", webhooks.replay, name="replay_delivery"),
     path("usage", usage.show, name="usage"),
+    path("billing", billing.index, name="billing"),
+    path("billing/plan", billing.plan, name="change_plan"),
+    path("billing/portal", billing.portal, name="portal"),
+    path("billing/redeem", billing.redeem, name="redeem"),
+    path("billing/budget", alerts.set_budget, name="set_budget"),
+    path("billing/limits", alerts.set_limit, name="set_limit"),
+    path("billing/budgets/<str:budget_id>/delete", alerts.delete, name="delete_budget"),
     path("team", team.index, name="team"),
     path("team/invite", team.invite, name="invite"),
     path("team/transfer", team.transfer, name="transfer"),

@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
+
+from apps.dashboard.texts import day
 
 TASKS = {
     "image-classification": gettext_lazy("Classify images"),
@@ -29,7 +32,7 @@ SCOPES = {
 ROLES = {
     "viewer": gettext_lazy("reads models, jobs, files, keys and usage"),
     "developer": gettext_lazy("also calls models, runs jobs, makes keys and webhooks"),
-    "admin": gettext_lazy("also invites and removes people, gives keys the scope keys, reads the audit log"),
+    "admin": gettext_lazy("also invites and removes people, gives keys the scope keys, reads the audit log, looks after billing"),
     "owner": gettext_lazy("also makes owners and hands the organisation over"),
 }
 
@@ -41,6 +44,7 @@ EVENTS = {
     "batch.failed": gettext_lazy("a batch could not be run"),
     "batch.cancelled": gettext_lazy("a batch was cancelled"),
     "batch.expired": gettext_lazy("a batch ran out of time"),
+    "budget.threshold": gettext_lazy("a part of a budget, or of what the plan includes, is used"),
     "key.created": gettext_lazy("a key was made"),
     "key.revoked": gettext_lazy("a key was revoked"),
 }
@@ -100,6 +104,17 @@ def delivery_state(delivery: Any) -> State:
     if delivery.state == "pending":
         return State("warn", _("Trying again")) if delivery.step else State("wait", _("Waiting"))
     return State("ok", _("Delivered")) if delivery.state == "delivered" else State("bad", _("Failed"))
+
+
+def invoice_state(invoice: Any) -> State:
+    """An invoice's state in a word, with the day on which it was paid."""
+    if invoice.state == "paid":
+        return State("ok", _("Paid %s") % day(invoice.paid_at) if invoice.paid_at else _("Paid"))
+    if invoice.state == "open" and invoice.due_at:
+        late = invoice.due_at < timezone.now()
+        return State("bad" if late else "wait", (_("Overdue since %s") if late else _("Due %s")) % day(invoice.due_at))
+    css = {"open": "wait", "draft": "wait", "uncollectible": "bad"}
+    return State(css.get(invoice.state, "off"), invoice.get_state_display())
 
 
 PURPOSES = {

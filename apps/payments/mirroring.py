@@ -109,9 +109,9 @@ def _settle_plan(tenant: Tenant, was_ours: bool) -> None:
         subscriptions.change_plan(tenant, plan=FREE if living.cancel_at_period_end else living.plan)
     elif was_ours:
         ended = _last_end(tenant)
-        _collect_by(tenant, "manual", ended)
         # As on the last moment that was paid for: billing lets the free plan follow on the 1st after it, which may be now.
         subscriptions.change_plan(tenant, plan=FREE, now=ended - timedelta(microseconds=1))
+        _collect_by(tenant, "manual", ended)
         subscriptions.change_plan(tenant, plan=FREE)
 
 

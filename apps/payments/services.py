@@ -9,10 +9,12 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from apps.accounts.services import Tenant
+from apps.billing.models import ClosedMonth
 from apps.billing.plans import Plan, every_plan, plan_of
 from apps.payments import calls, catalogue, customers, fetching, mirroring
 from apps.payments.mirroring import FREE, LIVING
 from apps.payments.models import Customer, Subscription
+from apps.usage import allowances
 from apps.usage.periods import month_after, month_of
 from maas import errors
 from maas.actors import Permission, require
@@ -67,7 +69,8 @@ def start_checkout(tenant: Tenant, *, plan: str, success_url: str, cancel_url: s
     """The address at Stripe where somebody pays for the plan. It holds once Stripe tells us so, not when they come back.
 
     Raises BadRequest for a plan that is not sold, for a tenant that has a subscription, and where Stripe is not set up;
-    Unavailable when Stripe does not answer and in the last half hour of a month, when no checkout could end in time.
+    Unavailable when Stripe does not answer, in the last half hour of a month, when no checkout could end in time, and before
+    the month before is closed.
     """
     require(tenant.id, Permission.BILLING)
     calls.require_on()
@@ -76,18 +79,29 @@ def start_checkout(tenant: Tenant, *, plan: str, success_url: str, cancel_url: s
         if _living(tenant):
             raise errors.BadRequest(_("There is a subscription already. Change its plan instead."), code="has_subscription")
     now = timezone.now()
+    _check_month(tenant, now)
     with calls.speaking():
         params = _checkout(tenant, wanted, now, customers.ensure_customer(tenant))
         urls = {"success_url": success_url, "cancel_url": cancel_url}
         return str(customers.once(tenant, "checkout", {**params, **urls}, calls.client().v1.checkout.sessions.create).url)
 
 
+def _check_month(tenant: Tenant, now: datetime) -> None:
+    """A checkout has to end before the 1st that it is anchored on, and what came before it is not Stripe's to collect."""
+    left = _next_first(now) - now
+    if left < SHORTEST:
+        message = _("The month ends in a few minutes, and plans begin with it. Try again after midnight UTC.")
+        raise errors.Unavailable(message, code="month_ends", retry_after=int(left.total_seconds()) + 1)
+    before = month_after(month_of(now), -1)
+    with as_tenant(tenant.id):
+        if allowances.standings(tenant.id, before) and not ClosedMonth.objects.filter(tenant=tenant, period=before).exists():
+            message = _("The invoice of the month before is being made. Try again in an hour.")
+            raise errors.Unavailable(message, code="month_ends", retry_after=3600)
+
+
 def _checkout(tenant: Tenant, plan: Plan, now: datetime, customer: str) -> dict[str, Any]:
     """What is asked of Stripe: the same within an hour, so that two clicks open one checkout."""
     anchor = _next_first(now)
-    if anchor - now < SHORTEST:
-        message = _("The month ends in a few minutes, and plans begin with it. Try again after midnight UTC.")
-        raise errors.Unavailable(message, code="month_ends", retry_after=int((anchor - now).total_seconds()) + 1)
     licensed, metered = catalogue.find_prices(plan)
     mark = {"tenant": tenant.id.hex}
     until = min(now.replace(minute=0, second=0, microsecond=0) + SESSION, anchor)

@@ -127,7 +127,8 @@ class Migration(migrations.Migration):
                 ('next_from', models.DateField(null=True)),
                 ('collected_by', models.CharField(choices=[('manual', 'Invoices of the operator'), ('stripe', 'Stripe')], default='manual', max_length=8)),
                 ('stripe_until', models.DateField(null=True)),
-                ('overdue_since', models.DateTimeField(null=True)),
+                ('invoice_overdue_since', models.DateTimeField(null=True)),
+                ('stripe_overdue_since', models.DateTimeField(null=True)),
                 ('tenant', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.tenant')),
             ],
             options={

@@ -10,8 +10,9 @@ from django.forms import BoundField
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from apps.accounts import impersonation
 from apps.accounts import services as accounts
-from apps.dashboard import deeds, progress, texts, words
+from apps.dashboard import deeds, money, progress, texts, words
 from apps.dashboard.example import before_sign_up
 from apps.dashboard.page import may_write
 from apps.jobs import services as jobs
@@ -80,8 +81,10 @@ def frame(context: template.Context) -> dict[str, Any]:
 def field(bound: BoundField, **attributes: Any) -> dict[str, Any]:
     """A form's field with label, hint and errors.
 
-    `label` and `hint` replace the form's own; the rest are attributes of the control, with - written as _.
+    `label` and `hint` replace the form's own, `affix` stands before the control; the rest are attributes of it, with - written
+    as _.
     """
+    affix = attributes.pop("affix", "")
     label, hint = attributes.pop("label", bound.label), attributes.pop("hint", bound.help_text)
     attributes = {name.replace("_", "-"): value for name, value in attributes.items()}
     bound.help_text = hint
@@ -89,7 +92,7 @@ def field(bound: BoundField, **attributes: Any) -> dict[str, Any]:
     if "placeholder" not in attributes:
         bound.field.widget.attrs.pop("placeholder", None)
     control: SafeString = bound.as_widget(attrs=attributes)
-    return {"field": bound, "label": label, "hint": hint, "control": control}
+    return {"field": bound, "label": label, "hint": hint, "control": control, "affix": affix}
 
 
 @register.filter
@@ -117,7 +120,7 @@ def _spell(prefix: str, row: Any) -> str:
 
 IDS = {
     "job_id": ids.BATCH, "file_id": ids.FILE, "key_id": ids.KEY, "invitation_id": ids.INVITATION,
-    "webhook_id": ids.WEBHOOK, "delivery_id": ids.DELIVERY, "event_id": ids.EVENT,
+    "budget_id": ids.BUDGET, "invoice_id": ids.INVOICE, "webhook_id": ids.WEBHOOK, "delivery_id": ids.DELIVERY, "event_id": ids.EVENT,
 }  # fmt: skip
 for _name, _prefix in IDS.items():
     register.filter(_name, partial(_spell, _prefix))
@@ -130,4 +133,11 @@ register.filter("failure", progress.failure)
 register.filter("failures", progress.failures)
 register.filter("job_files", progress.output_files)
 register.filter("purpose_words", words.purpose_words)
+register.filter("dollars", money.exact)
+register.filter("cents", money.cents)
+register.filter("short_dollars", money.short)
+register.filter("cents_of_dollars", money.rounded)
+register.filter("unit_price", money.unit_price)
+register.filter("invoice_state", words.invoice_state)
 register.filter("first_sentence", words.first_sentence)
+register.filter("visit_end", impersonation.until)

@@ -14,11 +14,14 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from apps.accounts import keys
 from apps.accounts.restrictions import LARGEST_LIMIT, LIMITS
+from apps.billing import budgets
+from apps.billing.plans import plan_of
 from apps.catalog import services as catalog
-from apps.dashboard import example
+from apps.dashboard import example, money, quotas
 from apps.dashboard.page import MemberRequest, page, read_id, require_writer
 from apps.dashboard.words import SCOPES
 from maas import errors, ids
+from maas.tenancy import as_tenant
 
 EXPIRY = {"30": 30, "90": 90, "365": 365, "never": None}  # days
 LATELY = timedelta(days=1)  # a key used since then asks for its name before it is revoked
@@ -39,6 +42,7 @@ class KeyForm(forms.Form):
     allowed_addresses = forms.CharField(label=gettext_lazy("Addresses"), required=False, max_length=2000)
     requests_per_minute = forms.IntegerField(label=gettext_lazy("Requests a minute"), required=False, min_value=1, max_value=LARGEST_LIMIT)
     units_per_minute = forms.IntegerField(label=gettext_lazy("Units a minute"), required=False, min_value=1, max_value=LARGEST_LIMIT)
+    spend_limit = money.DollarField(label=gettext_lazy("Spend limit a month"), required=False)
     expires = forms.ChoiceField(
         label=gettext_lazy("Expires"),
         initial="90",
@@ -50,12 +54,14 @@ class KeyForm(forms.Form):
         ],
     )
 
-    def __init__(self, *args: Any, models: list[str], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, models: list[str], has_price: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if not has_price:
+            del self.fields["spend_limit"]  # no unit costs anything, so no amount would limit anything
         self.fields["allowed_models"].choices = [(name, name) for name in models]  # type: ignore[attr-defined]
 
     def wanted(self) -> dict[str, Any]:
-        """The arguments of `keys.create_key` and `keys.change_key`."""
+        """The arguments of `keys.create_key` and `keys.change_key`; the spend limit is the budgets' matter."""
         data = self.cleaned_data
         addresses = data["allowed_addresses"].replace(",", " ").split()
         wanted = {
@@ -69,8 +75,9 @@ class KeyForm(forms.Form):
 
     def refuse(self, error: errors.MaasError) -> None:
         """Put a service's error under its field."""
-        field = (error.param or "").partition("[")[0].removeprefix("limits.")
-        self.add_error({"expires_at": "expires"}.get(field, field) if field in {*self.fields, "expires_at"} else None, error.message)
+        param = (error.param or "").partition("[")[0].removeprefix("limits.")
+        field = {"expires_at": "expires", "amount": "spend_limit"}.get(param, param)
+        self.add_error(field if field in self.fields else None, error.message)
 
 
 class EditForm(KeyForm):
@@ -84,7 +91,16 @@ class EditForm(KeyForm):
 
 @page()
 def index(request: MemberRequest) -> HttpResponse:
-    return render(request, "keys.html", _context(request) | {"form": KeyForm(models=_models(request))})
+    return render(request, "keys.html", _context(request) | {"form": _new_form(request)})
+
+
+def _new_form(request: MemberRequest, data: Any = None) -> KeyForm:
+    return KeyForm(data, models=_models(request), has_price=_has_price(request))
+
+
+def _has_price(request: MemberRequest) -> bool:
+    """Whether units cost something on the organisation's plan."""
+    return plan_of(request.tenant.plan).unit_price > 0
 
 
 def _models(request: MemberRequest, *more: str) -> list[str]:
@@ -111,10 +127,13 @@ def new(request: MemberRequest) -> HttpResponse:
     The secret is in this one answer and nowhere else.
     """
     require_writer(request)
-    form = KeyForm(request.POST if request.method == "POST" else None, models=_models(request))
+    form = _new_form(request, request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
-            return _show_secret(request, *keys.create_key(request.tenant, created_by=request.user, **form.wanted()))
+            with as_tenant(request.tenant.id):  # the key with its limit, or neither
+                made = keys.create_key(request.tenant, created_by=request.user, **form.wanted())
+                _limit_spending(request, made[0], form, None)
+            return _show_secret(request, *made)
         except (errors.BadRequest, errors.Forbidden) as error:
             form.refuse(error)
     template = "parts/key_form.html" if request.htmx and request.method == "POST" else "new_key.html"
@@ -123,7 +142,7 @@ def new(request: MemberRequest) -> HttpResponse:
 
 def _show_secret(request: MemberRequest, key: Any, secret: str) -> HttpResponse:
     """The list with the secret above it; in place of the whole page where a dialog asked."""
-    shown = {"form": KeyForm(models=_models(request)), "made": key, "secret": secret, "root": example.root(request)}
+    shown = {"form": _new_form(request), "made": key, "secret": secret, "root": example.root(request)}
     response = render(request, "keys.html", _context(request) | shown)
     response["Cache-Control"] = "no-store"
     response["HX-Push-Url"] = "/keys"
@@ -139,16 +158,33 @@ def edit(request: MemberRequest, key_id: str) -> HttpResponse:
     initial = {name: getattr(key, name) for name in ("name", "scopes", "allowed_models")}
     initial |= key.limits
     initial["allowed_addresses"] = ", ".join(key.allowed_addresses)
-    form = EditForm(request.POST if request.method == "POST" else None, initial=initial, models=_models(request, *key.allowed_models))
+    limit = quotas.find_budget(request.tenant, "key", quotas.key_subject(key))
+    initial["spend_limit"] = money.typed(limit.amount) if limit else None
+    more = {"models": _models(request, *key.allowed_models), "has_price": _has_price(request)}
+    form = EditForm(request.POST if request.method == "POST" else None, initial=initial, **more)
     if request.method == "POST" and form.is_valid():
         try:
-            keys.change_key(request.tenant, key.id, **form.wanted())
+            with as_tenant(request.tenant.id):  # both or neither
+                keys.change_key(request.tenant, key.id, **form.wanted())
+                _limit_spending(request, key, form, limit)
             messages.success(request, _("%(name)s is changed. It holds from its next call on.") % {"name": form.cleaned_data["name"]})
             return redirect("keys")
         except (errors.BadRequest, errors.Forbidden) as error:
             form.refuse(error)
     context = {"form": form, "key": key, "section": "keys", "scopes": SCOPES}
     return render(request, "edit_key.html", context, status=422 if form.errors else 200)
+
+
+def _limit_spending(request: MemberRequest, key: Any, form: KeyForm, limit: budgets.Budget | None) -> None:
+    """Give the key the spend limit that was typed, unless it has it; take it away where nothing was typed."""
+    amount = form.cleaned_data.get("spend_limit")
+    if "spend_limit" not in form.fields or amount == (limit.amount if limit else None):
+        return
+    if amount is None and limit:
+        budgets.delete_budget(request.tenant, limit.id)
+    elif amount is not None:
+        same = {"hard": limit.hard, "thresholds": limit.thresholds} if limit else {}
+        budgets.set_budget(request.tenant, scope="key", subject=quotas.key_subject(key), amount=amount, **same)
 
 
 @page("GET", "POST")

@@ -6,11 +6,12 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
-from apps.dashboard import figures
+from apps.dashboard import alarms, figures
 from apps.dashboard.page import MemberRequest, page
 from apps.dashboard.serving import is_serving
 from apps.dashboard.texts import change
 from apps.dashboard.views import start
+from apps.dashboard.views.billing import may_bill
 from apps.jobs import services as jobs
 from apps.usage import services as usage
 
@@ -23,8 +24,14 @@ def show(request: MemberRequest) -> HttpResponse:
     tenant = request.tenant
     progress = start.progress(tenant)
     if not progress.has_call and not request.htmx and "period" not in request.GET:
-        return render(request, "overview_first.html", start.checklist(request) | {"section": "overview"})
-    return render(request, "parts/overview.html" if request.htmx else "overview.html", _context(request, progress))
+        return render(request, "overview_first.html", start.checklist(request) | {"section": "overview"} | _alarms(request))
+    if request.htmx:
+        return render(request, "parts/overview.html", _context(request, progress))
+    return render(request, "overview.html", _context(request, progress) | _alarms(request))
+
+
+def _alarms(request: MemberRequest) -> dict[str, object]:
+    return {"alarms": alarms.alarms_of(request.tenant), "may_bill": may_bill()}
 
 
 def _context(request: MemberRequest, progress: start.Progress) -> dict[str, object]:

@@ -3,17 +3,19 @@
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
-from uuid import UUID
 
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.translation import gettext as _
 
-from apps.accounts import keys
-from apps.dashboard import figures
+from apps.billing import invoices
+from apps.billing.invoices import Statement
+from apps.billing.months import this_month
+from apps.billing.plans import plan_of
+from apps.dashboard import alarms, bills, figures, money, quotas
 from apps.dashboard.page import MemberRequest, page
+from apps.dashboard.views.billing import may_bill
 from apps.usage import services
 
 GROUPS = ("model", "key", "day")
@@ -32,6 +34,7 @@ def show(request: MemberRequest) -> HttpResponse:
     slots = [first + timedelta(days=i) for i in range((min(last, timezone.now().date() + timedelta(days=1)) - first).days)]
     chart = figures.daily_chart(rows, slots, "units")
     totals = {name: sum(row[name] for row in rows) for name in ("requests", "units")}
+    statement = invoices.preview(request.tenant, first).statement
     context = {
         "section": "usage",
         "first": first,
@@ -42,12 +45,31 @@ def show(request: MemberRequest) -> HttpResponse:
         "rows": rows,
         "chart": chart,
         "totals": totals,
-        "table": _table(request, group or "model", rows, chart, start, end),
+        "table": [_priced(line, statement) for line in _table(request, group or "model", rows, chart, start, end)],
+        "price": statement.unit_price,
+        "unit_price": money.unit_price(statement.unit_price),
+        "total_price": totals["units"] * statement.unit_price,
+        **(_limits(request, statement) if first == this_month() else {}),
         "csv": "/v1/usage?"
         + urlencode({"start": first.isoformat(), "end": last.isoformat(), "group_by": "day,model,key", "format": "csv"}),
     }
     part = "parts/usage.html" if request.htmx else "usage.html"
     return render(request, part, context)
+
+
+def _limits(request: MemberRequest, statement: Statement) -> dict[str, Any]:
+    """How near the limits are; of the month that runs."""
+    return {
+        "quotas": quotas.quotas_of(request.tenant, statement),
+        "alarms": alarms.alarms_of(request.tenant, near=True),
+        "plan": plan_of(request.tenant.plan),
+        "may_bill": may_bill(),
+    }
+
+
+def _priced(line: dict[str, Any], statement: Statement) -> dict[str, Any]:
+    """With the list price of its units in micro-dollars: before what the plan includes, and before credit."""
+    return {**line, "price": line["units"] * statement.unit_price}
 
 
 def _span(month: str) -> tuple[date, date]:
@@ -78,11 +100,11 @@ def _table(
             {"name": row.name, "css": row.css, "requests": row.requests, "units": row.units} for row in figures.by_model(rows, chart)
         ]
     elif group == "key":
-        names = {key.id: key.name for key in keys.list_keys(request.tenant, with_revoked=True)}
+        names = bills.key_names(request.tenant)
         lines = _sum(
             services.report(request.tenant, start=start, end=end, group_by=["key"]),
             "key",
-            lambda key: _key_name(key, names),
+            lambda key: bills.key_name(key, names),
         )
     else:
         lines = list(reversed(_sum(rows, "day", lambda day: date_format(day, "D j M"))))
@@ -97,7 +119,3 @@ def _sum(rows: list[dict[str, Any]], column: str, name: Any) -> list[dict[str, A
         line["requests"] += row["requests"]
         line["units"] += row["units"]
     return list(found.values())
-
-
-def _key_name(key: UUID | None, names: dict[UUID, str]) -> str:
-    return _("Dashboard") if key is None else names.get(key, _("a deleted key"))
