@@ -67,7 +67,12 @@ def test_an_unknown_optimiser_or_recipe_is_named() -> None:
     with pytest.raises(ValueError, match="sgd or adamw, not 'lion'"):
         training.make_optimiser([], {"optimiser": "lion", "rate": 1})
     with pytest.raises(ValueError, match="no recipe 'rnn'"):
-        training.recipe("rnn")
+        training.trainable("rnn")
+
+
+def test_a_recipe_that_serves_published_weights_says_that_it_cannot_be_trained(tmp_path) -> None:
+    with pytest.raises(ValueError, match="nothing to train"):
+        training.train({"recipe": "sentence_encoder", "train": {}}, tmp_path, tmp_path, ignore)
 
 
 def test_missing_data_is_named(tmp_path) -> None:

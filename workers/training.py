@@ -19,7 +19,7 @@ from torch import nn
 
 from workers.manifest import write_manifest
 from workers.networks.weights import load_weights, save_weights
-from workers.recipes import recipe
+from workers.recipes import trainable
 
 Report = Callable[[dict[str, Any]], None]
 CHECKPOINT_SECONDS = 90
@@ -31,7 +31,7 @@ def train(settings: dict[str, Any], root: Path, checkpoints: Path, report: Repor
     `root` holds the data files that `settings["data"]` names, `checkpoints` keeps the state of this run, `report` gets
     a dict for every progress line. Raises FileNotFoundError for data that is not there.
     """
-    family, loop = recipe(settings["recipe"]), settings["train"]
+    family, loop = trainable(settings["recipe"]), settings["train"]
     torch.set_num_threads(loop.get("threads") or os.cpu_count() or 1)
     torch.manual_seed(loop["seed"])
     data = family.read(settings, root)
@@ -139,13 +139,13 @@ def main() -> None:
     else:
         model, data = train(settings, options.data, checkpoints, print_progress)
     save_weights(model, folder / "model.safetensors", torch.float16)
-    recipe(settings["recipe"]).save(settings, data, folder)
+    trainable(settings["recipe"]).save(settings, data, folder)
     write_manifest(folder)
 
 
 def best_so_far(settings: dict[str, Any], root: Path, checkpoints: Path) -> tuple[nn.Module, Any]:
     """The best weights of a run that may still be going on."""
-    family = recipe(settings["recipe"])
+    family = trainable(settings["recipe"])
     data = family.read(settings, root)
     model = family.build(settings, data)
     load_weights(model, checkpoints / "best.safetensors")

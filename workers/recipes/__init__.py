@@ -36,3 +36,11 @@ def recipe(name: str) -> ModuleType:
     if name not in FAMILIES:
         raise ValueError(f"There is no recipe '{name}'. Known: {', '.join(FAMILIES)}.")
     return importlib.import_module(f"workers.recipes.{name}")
+
+
+def trainable(name: str) -> ModuleType:
+    """The module of a family that can be trained; ValueError for one that is shipped as others published it."""
+    family = recipe(name)
+    if not hasattr(family, "read"):
+        raise ValueError(f"The recipe '{name}' serves published weights; there is nothing to train.")
+    return family
