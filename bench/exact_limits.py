@@ -1,6 +1,6 @@
 """Limits under fire: python -m bench.exact_limits
 
-Makes 1,000 calls at once on a limit for 100, 20 times, and then calls a larger limit empty while web and online processes
+Makes 1,000 calls at once on a credit for 100, 20 times, and then calls a larger credit empty while web and online processes
 are killed with signal 9 at random. Options: --runs N --seconds N (of killing) --seed N. Prints the figures; fails when a unit
 too many is charged, one is lost, or the books are not the ledger.
 """
@@ -13,19 +13,18 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import tests.conftest  # noqa: F401  # starts the servers that the imports below need
-from tests.books import audit_books
 from tests.fire import UNITS, Platform, call_all, charged, end_leases, fire, platform
-from tests.test_exact_limits import drain, limited
+from tests.test_exact_limits import books, drain, limited
 
 
 def hundred(running: Platform) -> float:
-    """One run of 1,000 calls on a limit for 100; its seconds."""
+    """One run of 1,000 calls on a credit for 100; its seconds."""
     key, begun = limited(100 * UNITS), time.monotonic()
     outcomes = call_all(running.port, key.secret, 1_000, at_once=1_000)
     seconds = time.monotonic() - begun
     assert Counter(each.status for each in outcomes) == {200: 100, 402: 900}, Counter(each.status for each in outcomes)
     assert len(charged(key.row.tenant)) == 100
-    assert audit_books(key.row.tenant) == {"used": 100 * UNITS, "reserved": 0}
+    assert books(key) == {"used": 100 * UNITS, "reserved": 0}
     return seconds
 
 
@@ -40,11 +39,11 @@ def killed(running: Platform, seconds: float, seed: int) -> dict[str, object]:
     end_leases(key.row.tenant)
     middle = sum(charged(key.row.tenant).values())
     outcomes += drain(running, key, seconds=300)
-    books = audit_books(key.row.tenant)
+    found = books(key)
     answered = {each.prediction for each in outcomes if each.status == 200}
     assert answered <= charged(key.row.tenant).keys()
-    assert middle <= most and books == {"used": most, "reserved": 0}, (middle, books)
-    return {"kills": sum(kills.values()), "units in the fire": middle, "units in the end": books["used"], "limit": most,
+    assert middle <= most and found == {"used": most, "reserved": 0}, (middle, found)
+    return {"kills": sum(kills.values()), "units in the fire": middle, "units in the end": found["used"], "limit": most,
             "calls answered": len(answered), "connections broken": sum(each.status == 0 for each in outcomes)}  # fmt: skip
 
 
@@ -55,7 +54,7 @@ def main() -> None:
     options = parser.parse_args()
     with platform() as running:
         times = [hundred(running) for _ in range(options.runs)]
-        print(f"1,000 calls at once on a limit for 100: {len(times)} runs, each 100 answered and 900 refused; "
+        print(f"1,000 calls at once on a credit for 100: {len(times)} runs, each 100 answered and 900 refused; "
               f"median {statistics.median(times):.1f} s")  # fmt: skip
         print(killed(running, options.seconds, options.seed))
 

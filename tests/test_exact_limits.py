@@ -1,4 +1,4 @@
-"""A limit under a thousand callers and under kill -9: never a unit more, and in the end not one less.
+"""Prepaid credit under a thousand callers and under kill -9: never a unit more, and in the end not one less.
 
 The full size is `python -m bench.exact_limits`.
 """
@@ -13,13 +13,18 @@ import pytest
 from django.utils import timezone
 
 from apps.accounts import services as accounts
-from apps.usage import allowances
-from apps.usage.allowances import Cap
+from apps.billing import credits
+from apps.billing.allowances import begin_month
+from apps.billing.plans import plan_of
+from apps.usage import services as usage
 from apps.usage.periods import month_of
 from maas.tenancy import as_tenant
 from tests.books import audit_books
 from tests.cast import Key, make_key, make_user
 from tests.fire import UNITS, Platform, call_all, charged, end_leases, fire, platform
+from tests.test_usage import line
+
+INCLUDED = plan_of("free").included_units or 0
 
 
 @pytest.fixture(scope="module")
@@ -29,24 +34,31 @@ def running() -> Iterator[Platform]:
 
 
 def limited(units: int) -> Key:
-    """A key of a new tenant that may use so many units."""
+    """A key of a new tenant that has used what its plan includes, and has prepaid credit for so many units more."""
     owner = make_user("exact")
     slug = f"exact-{owner.pk}"
     tenant = accounts.create_tenant(owner, name=slug, slug=slug)
-    period = month_of(timezone.now())
+    begin_month(tenant, month_of(timezone.now()))
     with as_tenant(tenant.id):
-        allowances.begin_month(tenant.id, period)
-        allowances.set_caps(tenant.id, period, [Cap("tenant", "", units)])
+        usage.record(tenant.id, [line(kind="slice", units=INCLUDED)])
+    credits.grant_credit(tenant, amount=units * plan_of("free").unit_price, reason="for the test")
     return make_key(tenant)
 
 
+def books(key: Key) -> dict[str, int]:
+    """Units used beyond what the plan includes, and reserved."""
+    found = audit_books(key.row.tenant)
+    return {**found, "used": found["used"] - INCLUDED}
+
+
 @pytest.mark.parametrize("number", range(2))
-def test_of_a_thousand_calls_at_once_a_limit_for_a_hundred_lets_a_hundred_pass(running, number) -> None:
+def test_of_a_thousand_calls_at_once_a_credit_for_a_hundred_lets_a_hundred_pass(running, number) -> None:
     key = limited(100 * UNITS)
     outcomes = call_all(running.port, key.secret, 1_000, at_once=1_000)
-    assert Counter((each.status, each.code) for each in outcomes) == {(200, None): 100, (402, "quota_exceeded"): 900}
+    assert Counter((each.status, each.code) for each in outcomes) == {(200, None): 100, (402, "insufficient_credit"): 900}
     assert charged(key.row.tenant) == {each.prediction: UNITS for each in outcomes if each.status == 200}
-    assert audit_books(key.row.tenant) == {"used": 100 * UNITS, "reserved": 0}
+    assert books(key) == {"used": 100 * UNITS, "reserved": 0}
+    assert credits.left(key.row.tenant) == 0
 
 
 def test_blocks_under_kill_9_overrun_nothing_and_lose_nothing_once_their_leases_end(running) -> None:
@@ -59,12 +71,13 @@ def test_blocks_under_kill_9_overrun_nothing_and_lose_nothing_once_their_leases_
     running.wait_until_ready()
     assert sum(charged(key.row.tenant).values()) <= 9_000
     end_leases(key.row.tenant)
-    assert audit_books(key.row.tenant)["reserved"] == 0
+    assert books(key)["reserved"] == 0
     second = drain(running, key)
     mine = charged(key.row.tenant)
     assert sum(mine.values()) == 9_000, (killed, Counter(each.status for each in first + second))
     assert {each.prediction for each in first + second if each.status == 200} <= mine.keys()
-    assert audit_books(key.row.tenant) == {"used": 9_000, "reserved": 0}
+    assert books(key) == {"used": 9_000, "reserved": 0}
+    assert credits.left(key.row.tenant) == 0
 
 
 def drain(running: Platform, key: Key, *, seconds: float = 60) -> list:
