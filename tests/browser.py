@@ -49,4 +49,5 @@ WIDER = """() => Math.max(...[document.documentElement, ...document.querySelecto
 
 def sideways(page: Page) -> int:
     """By how many pixels the page, or a panel that would cut it off, is wider than its place."""
+    page.wait_for_load_state("domcontentloaded")  # a click may have begun another page
     return page.evaluate(WIDER)
