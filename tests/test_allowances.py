@@ -1,6 +1,8 @@
 """Reserve, then settle: a limit is never overrun, nothing stays reserved, and the books are the ledger."""
 
 import random
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 
@@ -16,6 +18,7 @@ from apps.usage.reservations import NotBegun, Over, Refused, Work
 from maas import ids
 from maas.tenancy import as_tenant
 from tests.books import audit_books
+from tests.conftest import ROOT
 from tests.test_usage import closing, line
 
 
@@ -282,6 +285,21 @@ def test_a_block_grants_no_call_that_outlives_its_lease(cast) -> None:
     with as_tenant(cast.tenant.id):
         lease = Reservation.objects.get(pk=long.reservation_id).lease_until
     assert lease > timezone.now() + timedelta(seconds=120)
+
+
+def test_a_process_that_ends_in_good_order_leaves_no_block(cast) -> None:
+    begin(cast.tenant, None)
+    script = (
+        "import django; django.setup()\n"
+        "from datetime import date\nfrom uuid import UUID\nfrom apps.usage import blocks, reservations\n"
+        f"work = reservations.Work(UUID('{cast.tenant.id}'), date.fromisoformat('{month_of(timezone.now())}'), None, 'm')\n"
+        "blocks.finish(blocks.grant(work, 3, seconds=30), used=0)\n"
+        "blocks.grant(work, 5, seconds=30)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+    assert open_reservations(cast.tenant) == [(blocks.BLOCK, 0)]  # a call still runs: its lease says for how long
+    subprocess.run([sys.executable, "-c", script.rpartition("blocks.grant")[0]], check=True, cwd=ROOT)
+    assert open_reservations(cast.tenant) == [(blocks.BLOCK, 0)]
 
 
 def test_threads_share_the_blocks_of_their_process(cast) -> None:

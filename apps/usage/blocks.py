@@ -7,6 +7,7 @@ not use goes back into the block. When a limit is near, a block is one call.
 Each process has its own, each thread may ask. A process that dies loses nothing: the sweep releases its blocks.
 """
 
+import atexit
 import time
 from dataclasses import dataclass
 from threading import Lock
@@ -77,6 +78,15 @@ def finish(done: Grant, *, used: int | None) -> None:
         _close(block)
 
 
+def give_back() -> None:
+    """Close what nobody uses: a process that ends in good order leaves nothing to the sweep."""
+    with _lock:
+        idle = [block for block in _blocks.values() if _retire(block)]
+        _blocks.clear()
+    for block in idle:
+        _close(block)
+
+
 def _from_block(work: Work, units: int, seconds: float) -> Grant | None:
     with _lock:
         block = _blocks.get(work)
@@ -121,3 +131,6 @@ def _surplus() -> Block | None:
     if len(_blocks) < BLOCKS_KEPT:
         return None
     return _blocks.pop(next(iter(_blocks)))
+
+
+atexit.register(give_back)
