@@ -38,6 +38,7 @@ def reserve_slice(claim: Claim, job: Job, *, most: dict[str, int], likely: int) 
     with as_tenant(claim.tenant_id):
         if not Slice.objects.select_for_update().filter(pk=claim.id, fence=claim.fence, state=SliceState.OPEN).exists():
             return None
+        reservations.hold_for_slice(job.pk, claim.id)
         reservations.release_slice(claim.id)  # of a worker that is gone
         _hand_over(job, likely)
         return {

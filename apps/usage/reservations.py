@@ -10,6 +10,7 @@ from datetime import date, timedelta
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import Q
 from django.utils import timezone
 
 from apps.usage.models import Reservation, Use
@@ -99,6 +100,15 @@ def release_slice(slice_id: UUID) -> None:
 def release_job(job_id: UUID) -> None:
     """Close what is reserved for a job and its slices, in the caller's transaction."""
     _release(list(Reservation.objects.filter(job_id=job_id, closed_at=None).values_list("id", flat=True)))
+
+
+def hold_for_slice(job_id: UUID, slice_id: UUID) -> None:
+    """Hold what is kept for a job and reserved for one of its slices until the transaction ends.
+
+    Reservations are held before the month's row, everywhere: whoever begins with this waits for nobody in a circle.
+    """
+    mine = Q(use=Use.JOB) | Q(slice_id=slice_id)
+    list(Reservation.objects.select_for_update().filter(mine, job_id=job_id, closed_at=None).order_by("id").values_list("id"))
 
 
 def kept_for(job_id: UUID) -> Reservation | None:
