@@ -70,7 +70,8 @@ def _take_out(file: Path, guard: Guard) -> None:
 def _run(copy: Path, tests: str) -> int:
     """pytest's exit status: 0 all passed, 1 some failed, more when it could not run."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", *tests.split()]
-    env = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    data = os.environ.get("MAAS_TEST_DATA", str(ROOT.parent / "shared" / "data"))  # a copy has none beside it, and a skip tells nothing
+    env = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "MAAS_TEST_DATA": data}
     return subprocess.run(command, cwd=copy, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
 
 
