@@ -49,7 +49,7 @@ PAYMENTS = (
     Guard(
         "payments: month's last second",
         "apps/payments/metering.py",
-        "moment = min(now, _midnight(month_after(meter.period)) - timedelta(seconds=1))",
+        "moment = min(now, end_of(meter.period) - timedelta(seconds=1))",
         "moment = now",
         "tests/test_payments_meters.py -k midnight",
     ),
@@ -140,7 +140,7 @@ PAYMENTS = (
     Guard(
         "payments: one subscription",
         "apps/payments/services.py",
-        "        if _living(tenant):\n",
+        "        if mirroring.living(tenant):\n",
         "        if False:\n",
         "tests/test_payments.py -k second_subscription",
     ),
@@ -154,15 +154,15 @@ PAYMENTS = (
     Guard(
         "payments: the living subscription counts",
         "apps/payments/mirroring.py",
-        '    living = _living(tenant)\n    if living is not None:\n        _collect_by(tenant, "stripe"',
-        '    living = _living(tenant)\n    if living is not None and False:\n        _collect_by(tenant, "stripe"',
+        '    found = living(tenant)\n    if found is not None:\n        _collect_by(tenant, "stripe"',
+        '    found = living(tenant)\n    if found is not None and False:\n        _collect_by(tenant, "stripe"',
         "tests/test_payments.py -k puts",
     ),
     Guard(
         "payments: cancel leads to free",
         "apps/payments/mirroring.py",
-        "plan=FREE if living.cancel_at_period_end else living.plan",
-        "plan=living.plan",
+        "plan=FREE if found.cancel_at_period_end else found.plan",
+        "plan=found.plan",
         "tests/test_payments.py -k leaving",
     ),
     Guard(

@@ -53,8 +53,7 @@ def begin_month(tenant: Tenant, period: date) -> None:
     """Make the rows of a month with their caps."""
     with as_tenant(tenant.id):
         allowances.begin_month(tenant.id, period)
-        fresh = Tenant.objects.get(pk=tenant.pk)  # the plan may have changed since the caller was recognised
-        allowances.set_caps(tenant.id, period, terms.caps_of(fresh, period))
+        terms.apply_caps(tenant, period)
 
 
 def _attempt(tenant: Tenant, units: int, attempt: Callable[[date], Found]) -> Found:

@@ -12,9 +12,8 @@ from apps.billing import lots, terms
 from apps.billing.models import Coupon, CreditEntry, EntryKind, Redemption
 from apps.billing.money import CENT
 from apps.billing.months import hold, this_month
-from apps.billing.operators import require_operator
 from maas import errors
-from maas.actors import Permission, require
+from maas.actors import Permission, require, require_operator
 from maas.events import CreditGranted, publish
 from maas.tenancy import as_tenant
 

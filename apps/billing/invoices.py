@@ -14,10 +14,10 @@ from apps.billing.closing import close_month, close_months
 from apps.billing.models import Collector, Invoice, InvoiceLine, InvoiceState
 from apps.billing.money import CENT
 from apps.billing.months import hold_money, this_month
-from apps.billing.operators import require_operator
 from apps.billing.statements import Detail, Line, Statement, lines_of, state_month
 from apps.usage.periods import month_after
 from maas import errors, ids
+from maas.actors import require_operator
 from maas.events import InvoiceChanged, publish
 from maas.tenancy import SystemUse, as_system, as_tenant
 

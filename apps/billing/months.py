@@ -1,28 +1,20 @@
 """UTC calendar months, and the one order in which a tenant's month is held."""
 
-from datetime import UTC, date, datetime, time
+from datetime import date
 from uuid import UUID
 
 from django.db import connection
 from django.utils import timezone
 
 from apps.usage import allowances
-from apps.usage.periods import month_after, month_of
+from apps.usage.periods import end_of, month_of, start_of
+
+__all__ = ["end_of", "start_of"]  # billing's modules take them from here
 
 
 def this_month() -> date:
     """The first day of the running month."""
     return month_of(timezone.now())
-
-
-def start_of(period: date) -> datetime:
-    """The moment at which a month begins."""
-    return datetime.combine(period, time(), tzinfo=UTC)
-
-
-def end_of(period: date) -> datetime:
-    """The moment at which the next month begins."""
-    return start_of(month_after(period))
 
 
 def hold(tenant_id: UUID, period: date) -> bool:

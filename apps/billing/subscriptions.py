@@ -14,12 +14,11 @@ from apps.billing import terms
 from apps.billing.history import account_of
 from apps.billing.models import Account, Collector, PlanChange
 from apps.billing.months import hold, start_of, this_month
-from apps.billing.operators import require_operator
 from apps.billing.plans import Plan, every_plan, plan_of
 from apps.files import room
 from apps.usage.periods import month_after, month_of
 from maas import errors
-from maas.actors import Permission, is_operating, require
+from maas.actors import Permission, is_operating, require, require_operator
 from maas.events import PaymentMade, PaymentOverdue, PlanChanged, publish
 from maas.tenancy import SystemUse, as_system, as_tenant
 

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 
 from apps.payments import calls, customers, fetching, mirroring
 from apps.payments.models import StripeEvent
+from apps.payments.sending import wait_after
 from maas import errors
 from maas.queue import enqueue
 from maas.tenancy import SystemUse, as_system, as_tenant
@@ -23,7 +24,6 @@ from maas.tenancy import SystemUse, as_system, as_tenant
 log = structlog.get_logger(__name__)
 TOLERANCE = 300  # seconds that a signature may be old
 LEASE = timedelta(minutes=3)
-LONGEST_WAIT = timedelta(hours=1)
 TRIED_FOR = timedelta(days=3)
 PATIENCE = 3  # failures that end a sweep
 KEPT = timedelta(days=90)
@@ -138,10 +138,9 @@ def _put_off(event: StripeEvent, error: str) -> None:
     now = timezone.now()
     if now > event.received_at + TRIED_FOR:
         return _end(event, "failed", error)
-    wait = min(LONGEST_WAIT, timedelta(seconds=5 * 2 ** min(event.attempts - 1, 12)))
     with as_system(SystemUse.COLLECT_PAYMENTS):
         mine = StripeEvent.objects.filter(pk=event.pk, processed_at=None, attempts=event.attempts)
-        mine.update(next_at=now + wait, error=error[:300])
+        mine.update(next_at=now + wait_after(event.attempts), error=error[:300])
     return None
 
 

@@ -1,6 +1,6 @@
 """What Stripe is told of a month: all units, and the cents that billing works out, each as the change since it was last told."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -14,7 +14,7 @@ from apps.payments.catalogue import CHARGES, UNITS
 from apps.payments.mirroring import LIVING
 from apps.payments.models import Meter, MeterEvent, Subscription
 from apps.usage import allowances
-from apps.usage.periods import month_after, month_of
+from apps.usage.periods import end_of, month_after, month_of, start_of
 from maas import queue
 from maas.tenancy import SystemUse, as_system, as_tenant
 
@@ -62,7 +62,7 @@ def totals(tenant_id: UUID, period: date) -> tuple[int, int]:
 
 def payer(tenant_id: UUID, period: date) -> str | None:
     """Stripe's customer that a month is told of: the one whose subscription lived in it last."""
-    start, end = _midnight(period), _midnight(month_after(period))
+    start, end = start_of(period), end_of(period)
     lived = Q(ended_at=None, status__in=LIVING) | Q(ended_at__gt=start)
     rows = Subscription.objects.filter(lived, tenant_id=tenant_id, started_at__lt=end)
     return rows.order_by("-started_at").values_list("customer", flat=True).first()
@@ -76,7 +76,7 @@ def identifier(tenant_id: UUID, period: date, meter: str, sequence: int) -> str:
 def _write(meter: Meter, customer: str, changes: dict[str, int]) -> int:
     """Stripe counts an event in the month of its time, so what is told after the end is dated to the last second."""
     now = timezone.now().replace(microsecond=0)
-    moment = min(now, _midnight(month_after(meter.period)) - timedelta(seconds=1))
+    moment = min(now, end_of(meter.period) - timedelta(seconds=1))
     number = meter.sequence + 1
     events = [
         MeterEvent(
@@ -98,13 +98,9 @@ def _tell_safely(tenant_id: UUID, period: date) -> None:
 
 def _payers(since: date) -> list[UUID]:
     with as_system(SystemUse.COLLECT_PAYMENTS):
-        rows = Subscription.objects.filter(Q(ended_at=None, status__in=LIVING) | Q(ended_at__gt=_midnight(since)))
+        rows = Subscription.objects.filter(Q(ended_at=None, status__in=LIVING) | Q(ended_at__gt=start_of(since)))
         return sorted(set(rows.values_list("tenant_id", flat=True)))
 
 
 def _months(now: datetime) -> list[date]:
     return [month_after(month_of(now), -1), month_of(now)]
-
-
-def _midnight(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)

@@ -56,7 +56,7 @@ def _is_newest(object_id: str, ticket: int) -> bool:
 # ---------- subscriptions ----------
 def _write_subscription(tenant: Tenant, found: dict[str, Any]) -> None:
     was_owing = _owing_since(tenant)
-    was_ours = _living(tenant) is not None
+    was_ours = living(tenant) is not None
     item = _licensed_item(found)
     Subscription.objects.update_or_create(
         stripe_id=found["id"],
@@ -103,10 +103,10 @@ def _debt(found: dict[str, Any]) -> datetime | None:
 
 
 def _settle_plan(tenant: Tenant, was_ours: bool) -> None:
-    living = _living(tenant)
-    if living is not None:
-        _collect_by(tenant, "stripe", living.started_at)
-        subscriptions.change_plan(tenant, plan=FREE if living.cancel_at_period_end else living.plan)
+    found = living(tenant)
+    if found is not None:
+        _collect_by(tenant, "stripe", found.started_at)
+        subscriptions.change_plan(tenant, plan=FREE if found.cancel_at_period_end else found.plan)
     elif was_ours:
         ended = _last_end(tenant)
         # As on the last moment that was paid for: billing lets the free plan follow on the 1st after it, which may be now.
@@ -135,7 +135,8 @@ def _last_end(tenant: Tenant) -> datetime:
     return rows.order_by("-ended_at").values_list("ended_at", flat=True).first() or timezone.now()
 
 
-def _living(tenant: Tenant) -> Subscription | None:
+def living(tenant: Tenant) -> Subscription | None:
+    """The subscription that counts, in the caller's transaction."""
     return Subscription.objects.filter(tenant=tenant, status__in=LIVING).order_by("-started_at").first()
 
 

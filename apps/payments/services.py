@@ -12,7 +12,7 @@ from apps.accounts.services import Tenant
 from apps.billing.models import ClosedMonth
 from apps.billing.plans import Plan, every_plan, plan_of
 from apps.payments import calls, catalogue, customers, fetching, mirroring
-from apps.payments.mirroring import FREE, LIVING
+from apps.payments.mirroring import FREE
 from apps.payments.models import Customer, Subscription
 from apps.usage import allowances
 from apps.usage.periods import month_after, month_of
@@ -56,7 +56,7 @@ def status(tenant: Tenant) -> PaymentStatus:
     if not is_on():
         return PaymentStatus(is_on=False, has_subscription=False)
     with as_tenant(tenant.id):
-        living = _living(tenant)
+        living = mirroring.living(tenant)
         customer = Customer.objects.filter(tenant=tenant).first()
     card = Card(**customer.card) if customer and customer.card else None
     if living is None:
@@ -76,7 +76,7 @@ def start_checkout(tenant: Tenant, *, plan: str, success_url: str, cancel_url: s
     calls.require_on()
     wanted = _paid(plan)
     with as_tenant(tenant.id):
-        if _living(tenant):
+        if mirroring.living(tenant):
             raise errors.BadRequest(_("There is a subscription already. Change its plan instead."), code="has_subscription")
     now = timezone.now()
     _check_month(tenant, now)
@@ -148,7 +148,7 @@ def change_plan(tenant: Tenant, plan: str) -> PaymentStatus:
     calls.require_on()
     wanted = plan_of(FREE) if plan == FREE else _paid(plan)
     with as_tenant(tenant.id):
-        living = _living(tenant)
+        living = mirroring.living(tenant)
         held = plan_of(Tenant.objects.values_list("plan", flat=True).get(pk=tenant.pk))
     if living is None:
         raise errors.BadRequest(_("There is no subscription yet. Begin one first."), code="no_subscription")
@@ -189,7 +189,3 @@ def _paid(name: str) -> Plan:
             _("'%(name)s' is no plan that can be bought. Choose from: %(known)s.") % {"name": name, "known": known}, param="plan"
         )
     return plan
-
-
-def _living(tenant: Tenant) -> Subscription | None:
-    return Subscription.objects.filter(tenant=tenant, status__in=LIVING).order_by("-started_at").first()

@@ -6,14 +6,14 @@ part in the caller's transaction, `as_tenant` or `as_system`, unless it says oth
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import date
 from uuid import UUID
 
 from django.db import connection
 from django.db.models import F, Sum
 
 from apps.usage.models import Allowance, Reservation, Scope, UsageFresh, UsageHourly
-from apps.usage.periods import month_after
+from apps.usage.periods import end_of, start_of
 from maas import ids
 from maas.tenancy import SystemUse, as_system
 
@@ -93,22 +93,6 @@ def due_alerts(limit: int = 500) -> list[tuple[UUID, Standing]]:
         return [(row.tenant_id, _standing(row)) for row in rows]
 
 
-def months_of(period: date | None = None) -> list[tuple[UUID, Standing]]:
-    """The own rows of all tenants, of a month or of all. In a transaction of its own."""
-    with as_system(SystemUse.RECONCILE_BILLING):
-        rows = Allowance.objects.filter(scope=Scope.TENANT, **({"period": period} if period else {})).order_by("period", "tenant_id")
-        return [(row.tenant_id, _standing(row)) for row in rows]
-
-
-def bounds(period: date) -> tuple[datetime, datetime]:
-    """When a month begins and when the next one does."""
-    return _midnight(period), _midnight(month_after(period))
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), tzinfo=UTC)
-
-
 def _hold(tenant_id: UUID, period: date) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT maas_hold_month(%s, %s)", [tenant_id, period])
@@ -125,8 +109,7 @@ def _make(tenant_id: UUID, period: date, caps: list[Cap]) -> None:
 
 def _charged(tenant_id: UUID, period: date, cap: Cap) -> int:
     """Units that the ledger holds of a month, read in one statement: a roll-up must not move them meanwhile."""
-    start, end = bounds(period)
-    place = {"hour__gte": start, "hour__lt": end, "tenant_id": tenant_id, **_subject(cap)}
+    place = {"hour__gte": start_of(period), "hour__lt": end_of(period), "tenant_id": tenant_id, **_subject(cap)}
     lines = [rows.objects.filter(**place).values("units") for rows in (UsageHourly, UsageFresh)]
     return sum(row["units"] for row in lines[0].union(lines[1], all=True))
 

@@ -5,7 +5,7 @@ depends on nothing but the source: when it is recorded, and how often, changes n
 """
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from uuid import UUID
 
 SOURCE = re.compile(
@@ -46,3 +46,13 @@ def month_after(period: date, months: int = 1) -> date:
     """The first day of the month so many months later."""
     years, month = divmod(period.month - 1 + months, 12)
     return date(period.year + years, month + 1, 1)
+
+
+def start_of(period: date) -> datetime:
+    """The moment at which a month begins."""
+    return datetime.combine(period, time(), tzinfo=UTC)
+
+
+def end_of(period: date) -> datetime:
+    """The moment at which the next month begins."""
+    return start_of(month_after(period))

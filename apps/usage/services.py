@@ -11,9 +11,8 @@ from django.utils import timezone
 
 from apps.accounts.services import Tenant
 from apps.usage import rollups, spans
-from apps.usage.allowances import bounds
 from apps.usage.models import ArchivedMonth, Kind, UsageRecord
-from apps.usage.periods import month_of, period_of
+from apps.usage.periods import end_of, month_of, period_of, start_of
 from maas import errors
 from maas.tenancy import SystemUse, as_system, as_tenant
 
@@ -149,8 +148,7 @@ def _check_report(start: datetime, end: datetime, group_by: list[str]) -> None:
 
 def month_report(tenant: Tenant, period: date) -> list[dict[str, Any]]:
     """Requests, quantity and units charged in a UTC month, a row a model, key and unit; it equals the ledger."""
-    start, end = bounds(period)
-    return _add_up(tenant, start, end, [("model", "model"), ("key_id", "key_id"), ("unit", "unit")])
+    return _add_up(tenant, start_of(period), end_of(period), [("model", "model"), ("key_id", "key_id"), ("unit", "unit")])
 
 
 def totals(tenant: Tenant, start: datetime, end: datetime) -> dict[str, int]:
