@@ -51,7 +51,7 @@ def heard(user: User) -> Iterator[list[tuple[events.Event, object]]]:
     try:
         yield found
     finally:
-        events._subscribers[events.UserEvent].remove(note)
+        events.unsubscribe(events.UserEvent, note)
 
 
 def told(found: list, kind: type[events.Event]) -> list[dict | None]:

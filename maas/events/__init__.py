@@ -1,6 +1,6 @@
 """Facts that other parts may want to hear of; `base` says how they are told."""
 
-from maas.events.base import Event, publish, subscribe
+from maas.events.base import Event, publish, subscribe, unsubscribe
 from maas.events.money import (
     BudgetChanged,
     BudgetReached,
@@ -68,5 +68,5 @@ __all__ = [
     "KeyEvent", "KeyRevoked", "KeyRotated", "MemberAdded", "MemberChanged", "MemberRemoved", "OwnershipTransferred",
     "PaymentMade", "PaymentOverdue", "PlanChanged", "SecretRotated", "SecurityChanged", "SessionEnded", "SignInRefused",
     "SignedIn", "TenantChanged", "TenantCreated", "TenantResumed", "TenantSuspended", "UserEvent", "UserLockedOut",
-    "publish", "subscribe",
+    "publish", "subscribe", "unsubscribe",
 ]  # fmt: skip

@@ -46,6 +46,11 @@ def subscribe(kind: type[Event], function: Callable[[Event], None]) -> None:
         _subscribers[kind].append(function)
 
 
+def unsubscribe(kind: type[Event], function: Callable[[Event], None]) -> None:
+    """Tell `function` of this kind no longer; it has to be among those who are told."""
+    _subscribers[kind].remove(function)
+
+
 def publish(event: Event) -> None:
     """Tell the subscribers, in the publisher's transaction.
 
