@@ -6,6 +6,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from maas import health, missing
 
 urlpatterns = [
+    path("v1/", include("apps.inference.urls")),  # first: nothing is called as often
     path("healthz", health.healthz),
     path("readyz", health.readyz),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
@@ -18,7 +19,6 @@ urlpatterns = [
     path("", include("apps.usage.urls")),
     path("", include("apps.billing.urls")),
     path("", include("apps.payments.urls")),
-    path("", include("apps.inference.urls")),
     path("", include("apps.jobs.urls")),
     path("accounts/", include("apps.accounts.sign_in_urls")),
     path("", include("apps.accounts.operator_urls")),
