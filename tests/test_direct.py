@@ -50,7 +50,9 @@ def own_model(tenant) -> Model:
 
 
 def make_version(model: Model, number: int) -> Version:
-    return Version.objects.create(tenant_id=model.tenant_id, model=model, number=number, recipe="image_cnn", rate={}, files={}, digest="0")
+    return Version.objects.create(
+        tenant_id=model.tenant_id, model=model, number=number, recipe="image_cnn", rate={}, files={}, digest=f"{number}"
+    )
 
 
 def test_a_call_asks_the_database_once(cast, answering) -> None:
