@@ -267,6 +267,7 @@ MAAS_STRIPE_TIMEOUT = env.number("MAAS_STRIPE_TIMEOUT", 20, least=1)  # seconds 
 # ---------- devices ----------
 MAAS_DEVICE = env.text("MAAS_DEVICE", "cpu")
 MAAS_THREADS = env.number("MAAS_THREADS", max(1, (os.cpu_count() or 2) // 2), least=1)
+MAAS_RUNNERS = env.number("MAAS_RUNNERS", 2, least=1)  # batches that one online server has in hand at once
 
 # ---------- REST ----------
 REST_FRAMEWORK = {

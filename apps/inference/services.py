@@ -9,6 +9,7 @@ from uuid import UUID
 
 from apps.accounts.services import Tenant
 from apps.billing import allowances, rates
+from apps.billing.plans import plan_of
 from apps.catalog import services as catalog
 from apps.files import services as files
 from apps.usage import blocks
@@ -62,10 +63,13 @@ def ask(
     with _granted(tenant, key_id, version, most, deadline_ms / 1000) as pay:
         call = queue.Call(
             call_id or ids.uuid7(), tenant.id, key_id, version.id, clean, options, started, started + deadline_ms / 1000, work,
-            pay.grant.reservation_id, most,
+            pay.grant.reservation_id, most, plan_of(tenant.plan).weight,
         )  # fmt: skip
         queue.push(call)
-        answer = _await(tenant, call, version, pay)
+        try:
+            answer = _await(tenant, call, version, pay)
+        finally:
+            queue.forget(call.id)
     return call, version, answer
 
 
@@ -146,6 +150,7 @@ def _check(tenant: Tenant, spec: TaskSpec, value: Any, param: str) -> Any:
 
 def _give_up(tenant: Tenant, call: queue.Call, version: catalog.Version, pay: _Payment) -> queue.Answer:
     """The deadline has passed: nobody pays, unless the answer is on its way already."""
+    queue.cancel(call)
     if _void(tenant, call.id, call.key_id, version):
         pay.used = 0
     elif late := queue.wait(call.id, GRACE_SECONDS):
