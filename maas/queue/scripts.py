@@ -12,6 +12,7 @@ Keys, all below maas:online: (v a version, t a tenant, both as 16 bytes; r a run
     held:r        list: version, tenant and ticket of each call that a runner holds
     servers       set sorted by when each runner was last heard from;  ready  the same of servers that have loaded their models
     replies:c     list: call and answer, for the process that asked;  caller:c  is there while it lives
+    labels        hash: what versions are called in figures
     drained:v:n   work taken in ten seconds
 
 A call is dropped before it costs anything when its deadline has passed, its caller cancelled it, or the process of its

@@ -12,6 +12,7 @@ from maas.queue.calls import PREFIX, Answer, Call, pack_answer, read_call
 
 BELL = PREFIX + "bell"
 DEPTHS = PREFIX + "depths"
+LABELS = PREFIX + "labels"
 SILENCE = 5  # seconds without a beat after which a server counts as dead
 REPLY_SECONDS = 60  # that answers wait for a process that does not fetch them
 DIED = pack_answer(
@@ -97,6 +98,25 @@ def depths() -> dict[UUID, int]:
     """The work that waits, in short inputs, for each version that any waits for. Raises RedisError."""
     found: dict[bytes, bytes] = store.connect().hgetall(DEPTHS)  # type: ignore[assignment]
     return {UUID(bytes=version): int(work) for version, work in found.items()}
+
+
+def label(labels: Mapping[UUID, str]) -> None:
+    """Say what versions are called in figures. Raises RedisError."""
+    if labels:
+        pairs = [text for version, name in labels.items() for text in (version.bytes, name)]
+        store.LINES.ask(("HSET", LABELS, *pairs))
+
+
+def waiting_by_label(other: str) -> dict[str, int]:
+    """The work that waits for each label that servers gave, also where it is none; `other` for versions without one.
+
+    Raises RedisError.
+    """
+    labels = {UUID(bytes=version): name.decode() for version, name in store.connect().hgetall(LABELS).items()}  # type: ignore[union-attr]
+    found = dict.fromkeys([*labels.values(), other], 0)
+    for version, work in depths().items():
+        found[labels.get(version, other)] += work
+    return found
 
 
 def _replies(caller: bytes) -> bytes:

@@ -5,6 +5,7 @@ import signal
 import structlog
 from django.conf import settings
 
+from maas import metrics, scraping
 from workers.online import Server
 
 log = structlog.get_logger("maas.online")
@@ -22,6 +23,9 @@ def main() -> None:
         runners=settings.MAAS_RUNNERS,
         threads=settings.MAAS_THREADS,
     )
+    metrics.begin()
+    if settings.MAAS_METRICS_PORT:
+        scraping.serve(settings.MAAS_METRICS_PORT)
     server.run()
 
 

@@ -9,7 +9,7 @@ import structlog
 
 from apps.catalog import services as catalog
 from apps.usage import services as usage
-from maas import errors, queue
+from maas import errors, metrics, queue
 from workers.outcomes import outcome_of
 from workers.predict import Predictor
 
@@ -20,7 +20,9 @@ Answers = dict[UUID, queue.Answer]
 
 def answer_calls(version: catalog.Version, predictor: Predictor, calls: list[queue.Call], settle: Settle) -> Answers:
     """Run the calls of one version as one batch and charge what succeeded by `settle`. Raises what that raises."""
-    return _settled(version, calls, _run(version, predictor, calls), settle)
+    answers = _settled(version, calls, _run(version, predictor, calls), settle)
+    _count(version, calls, answers)
+    return answers
 
 
 def _run(version: catalog.Version, predictor: Predictor, calls: list[queue.Call]) -> Answers:
@@ -35,6 +37,7 @@ def _run(version: catalog.Version, predictor: Predictor, calls: list[queue.Call]
         failure = failed(errors.Internal("The model failed on this batch. Nothing was charged; try again."))
         return dict.fromkeys((call.id for call in calls), failure)
     compute_ms = (time.time() - begun) * 1000
+    metrics.observe_batch(label_of(version), (begun - call.pushed for call in calls), seconds=compute_ms / 1000, inputs=len(inputs))
     found = {}
     for call in calls:
         mine = [next(results) for _ in call.inputs]
@@ -68,6 +71,18 @@ def _settled(version: catalog.Version, calls: list[queue.Call], answers: Answers
             if call.again:
                 answers[call.id] = failed(errors.Unavailable("The model server died. Nothing was charged; try again."))
     return answers
+
+
+def _count(version: catalog.Version, calls: list[queue.Call], answers: Answers) -> None:
+    failures = sum(answer.error is not None for answer in answers.values())
+    mine = metrics.of_model(label_of(version))
+    for outcome, number in (("answered", len(answers) - failures), ("failed", failures), ("given_up", len(calls) - len(answers))):
+        mine.count(outcome, number)
+
+
+def label_of(version: catalog.Version) -> str:
+    """What a version is called in figures: by its model, when that is everybody's."""
+    return metrics.label_of(version.model.name, is_shared=version.model.tenant_id is None)
 
 
 def _line(version: catalog.Version, call: queue.Call, answer: queue.Answer) -> usage.UsageLine:

@@ -17,8 +17,8 @@ from django.db import DatabaseError, close_old_connections, connections
 
 from apps.catalog import services as catalog
 from apps.usage import services as usage
-from maas import errors, queue
-from workers.online.answers import Answers, Settle, answer_calls, failed
+from maas import errors, metrics, queue
+from workers.online.answers import Answers, Settle, answer_calls, failed, label_of
 from workers.predict import Predictor
 from workers.versions import LOADED
 
@@ -42,6 +42,7 @@ class Server:
         self.is_stopping = False  # no Event: a signal may come while this very thread is inside one
         self.is_warm = False
         self.loading: set[UUID] = set()  # versions that this process cannot run yet
+        self.labels: dict[UUID, str] = {}  # what versions are called in figures
 
     def stop(self, signum: int = 0, frame: FrameType | None = None) -> None:
         """Take no more batches."""
@@ -62,7 +63,9 @@ class Server:
     def _warm_up(self) -> None:
         """Nobody's first call should wait for a model to load. One that fails answers its callers with an error."""
         try:
-            for version in catalog.shared_versions():
+            versions = catalog.shared_versions()
+            self.labels |= {version.id: label_of(version) for version in versions}
+            for version in versions:
                 self._load(version)
         except DatabaseError as error:
             log.warning("models are loaded when they are called", error=str(error))
@@ -81,6 +84,8 @@ class Server:
         try:
             if dead := queue.beat(self.name, self.runners, ready=self.is_warm):
                 log.warning("calls of a server that died are in line again", runners=dead)
+            queue.label(dict(self.labels))
+            metrics.set_loaded_bytes(getattr(LOADED, "memory_bytes", int)())  # stand-in until it is there
         except redis.RedisError as error:
             log.warning("heartbeat failed", error=str(error))
 
@@ -127,7 +132,10 @@ class Server:
         """What to tell each caller, whatever went wrong: they make sure that nothing was charged. None: not loaded yet."""
         try:
             found = _ready(version_id)
-            return None if found is None else answer_calls(*found, calls, self.settle)
+            if found is None:
+                return None
+            self.labels.setdefault(version_id, label_of(found[0]))
+            return answer_calls(*found, calls, self.settle)
         except errors.MaasError as error:
             failure = failed(error)
         except DatabaseError as error:
