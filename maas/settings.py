@@ -269,6 +269,11 @@ MAAS_STRIPE_TIMEOUT = env.number("MAAS_STRIPE_TIMEOUT", 20, least=1)  # seconds 
 # ---------- devices ----------
 MAAS_DEVICE = env.text("MAAS_DEVICE", "cpu")
 MAAS_THREADS = env.number("MAAS_THREADS", max(1, (os.cpu_count() or 2) // 2), least=1)
+MAAS_RUNNERS = env.number("MAAS_RUNNERS", 2, least=1)  # batches that one online server has in hand at once
+
+# ---------- metrics ----------
+MAAS_METRICS_ALLOW = env.networks("MAAS_METRICS_ALLOW", "127.0.0.0/8,::1")  # that may read /metrics
+MAAS_METRICS_PORT = env.number("MAAS_METRICS_PORT", 0)  # of an online server that serves its own; 0: none
 
 # ---------- REST ----------
 REST_FRAMEWORK = {

@@ -3,12 +3,13 @@
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from maas import health, missing
+from maas import health, missing, scraping
 
 urlpatterns = [
     path("v1/", include("apps.inference.urls")),  # first: nothing is called as often
     path("healthz", health.healthz),
     path("readyz", health.readyz),
+    path("metrics", scraping.scrape),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api-docs"),
     path("", include("apps.accounts.urls")),

@@ -9,11 +9,12 @@ from uuid import UUID
 
 from apps.accounts.services import Tenant
 from apps.billing import allowances, rates
+from apps.billing.plans import plan_of
 from apps.catalog import services as catalog
 from apps.files import services as files
 from apps.usage import blocks
 from apps.usage import services as usage
-from maas import errors, ids, queue
+from maas import errors, ids, metrics, queue
 from maas.actors import Permission, current_actor, require
 from maas.predictions import render_prediction
 from maas.specs import TaskSpec, spec_for
@@ -64,10 +65,13 @@ def ask(
     with _granted(tenant, key_id, version, most, deadline_ms / 1000) as pay:
         call = queue.Call(
             call_id or ids.uuid7(), tenant.id, key_id, version.id, clean, options, started, started + deadline_ms / 1000, work,
-            pay.grant.reservation_id, most,
+            pay.grant.reservation_id, most, plan_of(tenant.plan).weight,
         )  # fmt: skip
-        queue.push(call)
-        answer = _await(tenant, call, version, pay)
+        _push(tenant, call, version, pay)
+        try:
+            answer = _await(tenant, call, version, pay)
+        finally:
+            queue.forget(call.id)
     return call, version, answer
 
 
@@ -86,6 +90,24 @@ def _granted(tenant: Tenant, key_id: UUID | None, version: catalog.Version, unit
         yield pay
     finally:
         blocks.finish(pay.grant, used=pay.used)
+
+
+def _push(tenant: Tenant, call: queue.Call, version: catalog.Version, pay: _Payment) -> None:
+    """Put the call in line. When the connection broke it may stand there all the same: then it is made sure that nobody pays."""
+    try:
+        queue.push(call)
+    except errors.Overloaded:
+        _count(version, "refused")
+        raise
+    except errors.Unavailable:
+        pay.used = None
+        _take_back(tenant, call, version, pay)
+        raise
+
+
+def _count(version: catalog.Version, outcome: str) -> None:
+    label = metrics.label_of(version.model.name, is_shared=version.model.tenant_id is None)
+    metrics.of_model(label).count(outcome)
 
 
 def _await(tenant: Tenant, call: queue.Call, version: catalog.Version, pay: _Payment) -> queue.Answer:
@@ -148,12 +170,14 @@ def _check(tenant: Tenant, spec: TaskSpec, value: Any, param: str) -> Any:
 
 def _give_up(tenant: Tenant, call: queue.Call, version: catalog.Version, pay: _Payment) -> queue.Answer:
     """The deadline has passed: nobody pays, unless the answer is on its way already."""
+    queue.cancel(call)
     if _void(tenant, call.id, call.key_id, version):
         pay.used = 0
     elif late := queue.wait(call.id, GRACE_SECONDS):
         return late
     else:
         usage.reverse_call(tenant, call.id.hex)
+    _count(version, "timed_out")
     waited = round((call.deadline - call.pushed) * 1000)
     raise errors.DeadlineExceeded(f"'{version.model.name}' gave no answer within {waited} ms. Nothing was charged; try again.")
 
