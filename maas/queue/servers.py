@@ -75,6 +75,11 @@ def listen(seconds: float) -> None:
     lines.ask((b"BLPOP", BELL, seconds))
 
 
+def ring(times: int) -> None:
+    """Wake so many sleeping servers, whether calls wait or not. Raises RedisError."""
+    store.LINES.ask(("RPUSH", BELL, *["1"] * times))
+
+
 # ---------- life ----------
 def beat(server: str, runners: Collection[str], *, ready: bool) -> int:
     """Say that a server lives, and put back what others held that were not heard from for SILENCE seconds.
