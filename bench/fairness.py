@@ -51,11 +51,12 @@ def measure(version: Version, value: Any, seconds: float) -> dict[str, float]:
     since, until = run_together([quiet, loud], seconds)
     beside = p95(quiet.latencies(since, until))
     rate = (len(loud.latencies(since, until)) + len(quiet.latencies(since, until))) / (until - since)
+    batch = settings.MAAS_BATCH_LIMIT * settings.MAAS_RUNNERS / rate
+    seconds = max(seconds, 20 * batch)  # shares mean something over many batches
     half, loud = flow("half", version, [value], open_calls=HALF), flow("loud", version, [value], open_calls=FLOOD)
     shares = shares_of([half, loud], seconds)
     weighted = [flow(f"weight{weight}", version, [value], open_calls=120, weight=weight) for weight in WEIGHTS]
     by_weight = shares_of(weighted, seconds)
-    batch = settings.MAAS_BATCH_LIMIT * settings.MAAS_RUNNERS / rate
     return {
         "calls a second": rate, "full batch": batch * 1000, "p95 alone": alone * 1000, "p95 beside a flood": beside * 1000,
         "bound": (2 * batch + alone) * 1000, "share of half": shares[0],

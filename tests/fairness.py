@@ -3,13 +3,14 @@
 Used by tests/test_fairness.py in short and by `python -m bench.fairness` in full.
 """
 
+import multiprocessing
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +37,7 @@ class Flow:
     weight: int = 1
     open_calls: int = 1
     pause: float = 0.0
-    answers: list[tuple[float, float, queue.Answer]] = field(default_factory=list)  # when, seconds it took, what
+    answers: list[tuple[float, float]] = field(default_factory=list)  # when, and the seconds that it took
     reservation: UUID | None = None
 
     @property
@@ -65,7 +66,7 @@ class Flow:
             call = waiting.popleft()
             answer = queue.wait(call.id, PATIENCE)
             assert answer and not answer.error, answer
-            self.answers.append((time.monotonic(), time.time() - call.pushed, answer))
+            self.answers.append((time.monotonic(), time.time() - call.pushed))
             if self.pause:
                 time.sleep(self.pause)
             if time.monotonic() < until:
@@ -73,7 +74,7 @@ class Flow:
 
     def latencies(self, since: float, until: float) -> list[float]:
         """Seconds of each call that was answered between two moments, the shortest first."""
-        return sorted(took for moment, took, _ in self.answers if since <= moment < until)
+        return sorted(took for moment, took in self.answers if since <= moment < until)
 
 
 def flow(name: str, version: Version, inputs: list[Any], **how: Any) -> Flow:
@@ -84,14 +85,21 @@ def flow(name: str, version: Version, inputs: list[Any], **how: Any) -> Flow:
 
 
 def run_together(flows: list[Flow], seconds: float) -> tuple[float, float]:
-    """All at once for so long; the moments between which each of them was asking, without the beginning."""
+    """All at once for so long; the moments between which each of them was asking, without the beginning.
+
+    Each runs in a process of its own, as clients do: threads of one would wait for each other.
+    """
     begun = time.monotonic()
-    threads = [threading.Thread(target=one.run, args=(begun + seconds,)) for one in flows]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return begun + seconds / 5, begun + seconds
+    with ProcessPoolExecutor(len(flows), mp_context=multiprocessing.get_context("fork")) as pool:
+        asking = [pool.submit(_run, one, begun + seconds) for one in flows]
+        for one, found in zip(flows, asking, strict=True):
+            one.answers = found.result()
+    return begun + seconds / 4, begun + seconds
+
+
+def _run(one: Flow, until: float) -> list[tuple[float, float]]:
+    one.run(until)
+    return one.answers
 
 
 @contextmanager
