@@ -66,10 +66,11 @@ MIDDLEWARE = [
     "maas.requests.RequestId",
     "maas.metering.TellLimits",
     "django.middleware.security.SecurityMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "maas.browsers.BrowsersBegin",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
-    "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -78,8 +79,9 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "apps.accounts.sessions.NoteSessions",
-    "apps.accounts.middleware.CurrentTenant",
     "axes.middleware.AxesMiddleware",
+    "maas.browsers.BrowsersEnd",
+    "apps.accounts.middleware.CurrentTenant",
 ]
 ROOT_URLCONF = "maas.urls"
 WSGI_APPLICATION = "maas.wsgi.application"

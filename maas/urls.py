@@ -6,6 +6,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from maas import health, missing, scraping
 
 urlpatterns = [
+    path("v1/", include("apps.inference.urls")),  # first: nothing is called as often
     path("healthz", health.healthz),
     path("readyz", health.readyz),
     path("metrics", scraping.scrape),
@@ -19,7 +20,6 @@ urlpatterns = [
     path("", include("apps.usage.urls")),
     path("", include("apps.billing.urls")),
     path("", include("apps.payments.urls")),
-    path("", include("apps.inference.urls")),
     path("", include("apps.jobs.urls")),
     path("accounts/", include("apps.accounts.sign_in_urls")),
     path("", include("apps.accounts.operator_urls")),

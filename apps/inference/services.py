@@ -27,11 +27,12 @@ GRACE_SECONDS = 1.0  # an answer that was charged at the last moment may still b
 
 def predict(
     tenant: Tenant, *, model: str, inputs: Any, parameters: Any = None, key_id: UUID | None = None, deadline_ms: int = DEADLINE_MS,
-    call_id: UUID | None = None, instead_of: UUID | None = None,
+    call_id: UUID | None = None, instead_of: UUID | None = None, found: tuple[UUID | None, ...] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """The body of /v1/predictions: one output for one input, a list for a list of 1 to 128.
 
-    `instead_of` is an earlier call with the same meaning whose caller is gone: it will not be charged.
+    `instead_of` is an earlier call with the same meaning whose caller is gone: it will not be charged. `found` is what
+    `catalog.resolve` takes.
 
     Raises BadRequest naming the field, NotFound for the model, RateLimited past a limit a minute, PaymentRequired when plan,
     budget or credit have no room for it, Overloaded when too many
@@ -39,19 +40,20 @@ def predict(
     """
     asked = ask(
         tenant, model=model, inputs=inputs, parameters=parameters, key_id=key_id, deadline_ms=deadline_ms,
-        call_id=call_id, instead_of=instead_of,
+        call_id=call_id, instead_of=instead_of, found=found,
     )  # fmt: skip
     return _render(*asked, as_list=isinstance(inputs, list))
 
 
 def ask(
     tenant: Tenant, *, model: str, inputs: Any, parameters: Any, key_id: UUID | None, deadline_ms: int,
-    call_id: UUID | None, instead_of: UUID | None, check: Callable[[catalog.Version], None] = lambda version: None,
+    call_id: UUID | None, instead_of: UUID | None, found: tuple[UUID | None, ...] = (),
+    check: Callable[[catalog.Version], None] = lambda version: None,
 ) -> tuple[queue.Call, catalog.Version, queue.Answer]:  # fmt: skip
     """What `predict` does, before its answer is put into a body. `check` refuses a version that will not do."""
     started = time.time()
     require(tenant.id, Permission.PREDICT)
-    version = catalog.resolve(tenant, model, allowed=current_actor().models)
+    version = catalog.resolve(tenant, model, allowed=current_actor().models, found=found)
     check(version)
     spec = spec_for(version.model.task)
     clean, options = check_inputs(tenant, spec, inputs), spec.check_parameters(parameters)
