@@ -128,14 +128,14 @@ class Server:
         connections.close_all()
 
     def _turn(self, runner: str) -> None:
-        """One batch, or a wait for one."""
+        """One batch if there is one, and a wait when no more are there."""
         self.loading -= {version_id for version_id in tuple(self.loading) if self._is_settled(version_id)}
         batch = queue.take(runner, settings.MAAS_BATCH_LIMIT, skip=tuple(self.loading))
         if batch.version_id:
             self._serve_batch(runner, batch.version_id, batch)
         elif batch.more:
             time.sleep(POLL_SECONDS)
-        else:
+        if not batch.more:  # whatever came meanwhile has rung the bell
             queue.listen(IDLE_SECONDS)
 
     def _serve_batch(self, runner: str, version_id: UUID, batch: queue.Batch) -> None:
