@@ -130,16 +130,17 @@ def _answers(family: Any, folder: Path, graphs: dict[str, Graph], inputs: list[A
 
 
 # ---------- opening ----------
-def open_graphs(target: Path, names: list[str], ending: str = "", *, device: str = "cpu", threads: int = 1) -> dict[str, Graph]:
-    """The ONNX files by name; `ending` is `.int8` for the quantised ones."""
-    return {name: Graph(target / f"{name}{ending}.onnx", device=device, threads=threads) for name in names}
+def open_graphs(target: Path, names: list[str], ending: str = "", **budget: Any) -> dict[str, Graph]:
+    """The ONNX files by name; `ending` is `.int8` for the quantised ones, `budget` what `Graph` takes."""
+    return {name: Graph(target / f"{name}{ending}.onnx", **budget) for name in names}
 
 
-def open_exported(target: Path, *, device: str = "cpu", threads: int = 1) -> dict[str, Graph]:
-    """What was decided for this device: int8 has kernels for the CPU only."""
+def open_exported(target: Path, *, device: str = "cpu", threads: int = 1, gpu_bytes: int = 0) -> dict[str, Graph]:
+    """What was decided for this device: int8 has kernels for the CPU only. The graphs of a version share `gpu_bytes`."""
     facts = json.loads((target / "export.json").read_text())
     rounded = device == "cpu" and facts["int8"] is not None and facts["int8"]["used"] == "used"
-    return open_graphs(target, facts["graphs"], ".int8" if rounded else "", device=device, threads=threads)
+    share = gpu_bytes // len(facts["graphs"])
+    return open_graphs(target, facts["graphs"], ".int8" if rounded else "", device=device, threads=threads, gpu_bytes=share)
 
 
 def main() -> None:

@@ -20,6 +20,8 @@ For serving (numpy only):
     Served(folder, graphs)                  with encode(value, parameters) -> anything; ValueError says what is wrong
                                             and run(list of encoded) -> list of (output, quantity)
 
+    SMALLEST, TRIAL                         the smallest valid input, and the parameters that keep a first run short
+
 For evaluation:
     examples(settings, root) -> list        (input, reference) pairs of the public test file
     figures(outputs, references) -> dict    measures in the field's own terms, the main one first

@@ -19,6 +19,8 @@ SHAPE = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
     "max_position_embeddings",
 )  # fmt: skip
+SMALLEST = {"question": "a", "context": "a"}
+TRIAL: dict[str, Any] = {}
 BATCH = 1536  # tokens of one run, padding included: attention needs memory for their products
 
 

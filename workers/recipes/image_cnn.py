@@ -13,7 +13,17 @@ from workers.runtime.graphs import Graph
 
 MEAN = np.array([0.4914, 0.4822, 0.4465], np.float32)  # of CIFAR-10, channels RGB, 0..1
 STD = np.array([0.2470, 0.2435, 0.2616], np.float32)
+TRIAL: dict[str, Any] = {}
 BATCH = 128  # pictures in one run
+
+
+def _smallest() -> bytes:
+    body = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(body, "PNG")
+    return body.getvalue()
+
+
+SMALLEST = _smallest()
 
 
 # ---------- training ----------

@@ -16,6 +16,8 @@ from maas.shipped import find_file
 from workers.runtime.batching import buckets, padded
 from workers.runtime.graphs import Graph
 
+SMALLEST = "a"
+TRIAL = {"truncate": True}
 BATCH = 1536  # tokens of one run, padding included: attention needs memory for their products
 DIGITS = 8  # after the point of a number that is sent: the resolution of float32 in a vector of length 1
 NEIGHBOURS = 10

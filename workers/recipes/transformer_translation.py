@@ -17,6 +17,8 @@ from workers.runtime.graphs import Graph
 
 SPECIALS = ["<pad>", "<s>", "</s>"]
 SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|\n+")
+SMALLEST = "a"
+TRIAL = {"max_new_tokens": 8}
 BATCH = 1024  # source tokens of one run, padding and beams included
 
 
