@@ -11,7 +11,7 @@ import numpy as np
 from workers.recipes.answers import exact, word_f1
 from workers.recipes.data import Data, bucketed
 from workers.recipes.spans import Window, answers, windows
-from workers.runtime.batching import buckets, padded
+from workers.runtime.batching import buckets, masked, padded
 from workers.runtime.graphs import Graph
 
 CLS, SEP = 101, 102  # of the pretrained vocabulary
@@ -21,7 +21,6 @@ SHAPE = (
 )  # fmt: skip
 SMALLEST = {"question": "a", "context": "a"}
 TRIAL: dict[str, Any] = {}
-BATCH = 1536  # tokens of one run, padding included: attention needs memory for their products
 
 
 # ---------- training ----------
@@ -215,6 +214,9 @@ class Passage:
     top_k: int
     longest: int  # tokens of an answer
 
+    def length(self, window: tuple[int, int]) -> int:
+        return len(self.question) + window[1] - window[0] + 3
+
     def ids(self, window: tuple[int, int]) -> list[int]:
         return [CLS, *self.question, SEP, *self.encoding.ids[window[0] : window[1]], SEP]
 
@@ -244,7 +246,7 @@ class Served:
     def run(self, encoded: list[Passage]) -> list[tuple[Any, int]]:
         parts = [(passage, window) for passage in encoded for window in passage.windows]
         read: dict[int, list[Window]] = {id(passage): [] for passage in encoded}
-        for rows in buckets([len(passage.ids(window)) for passage, window in parts], BATCH):
+        for rows in buckets([passage.length(window) for passage, window in parts], self.graph.cut):
             for passage, window in self._read([parts[row] for row in rows]):
                 read[id(passage)].append(window)
         return [self._answered(passage, read[id(passage)]) for passage in encoded]
@@ -267,9 +269,10 @@ class Served:
 def feeds(parts: list[tuple[Passage, tuple[int, int]]]) -> dict[str, np.ndarray]:
     """Ids, mask and segments (rows, longest), int64."""
     rows = [passage.ids(window) for passage, window in parts]
-    segments = [[0] * (len(passage.question) + 2) + [1] * (last - first + 1) for passage, (first, last) in parts]
-    mask = [[1] * len(row) for row in rows]
-    return {"input_ids": padded(rows), "attention_mask": padded(mask), "token_type_ids": padded(segments)}
+    ids, mask = padded(rows), masked(rows)
+    asked = np.array([len(passage.question) + 2 for passage, _ in parts])
+    segments = mask * (np.arange(ids.shape[1]) >= asked[:, None])
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
 
 
 # ---------- evaluation ----------

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from maas.shipped import find_file
-from workers.runtime.batching import buckets, padded
+from workers.runtime.batching import buckets, masked, padded
 from workers.runtime.graphs import Graph
 
 SMALLEST = "a"
 TRIAL = {"truncate": True}
-BATCH = 1536  # tokens of one run, padding included: attention needs memory for their products
 DIGITS = 8  # after the point of a number that is sent: the resolution of float32 in a vector of length 1
 NEIGHBOURS = 10
 BLOCK = 500  # texts whose similarities to all others are held at a time
@@ -89,15 +88,15 @@ class Served:
 
     def run(self, encoded: list[Text]) -> list[tuple[Any, int]]:
         """A list of numbers for each text, and the tokens read."""
+        assert self.graph is not None  # noqa: S101  # only tests that count tokens open none
         found: dict[int, list[float]] = {}
-        for rows in buckets([len(text.ids) for text in encoded], BATCH):
-            found |= zip(rows, self._vectors([encoded[row] for row in rows]), strict=True)
+        for rows in buckets([len(text.ids) for text in encoded], self.graph.cut):
+            found |= zip(rows, self._vectors(self.graph, [encoded[row] for row in rows]), strict=True)
         return [(found[row], len(text.ids)) for row, text in enumerate(encoded)]
 
-    def _vectors(self, texts: list[Text]) -> list[list[float]]:
-        assert self.graph is not None  # noqa: S101  # only tests that count tokens open none
+    def _vectors(self, graph: Graph, texts: list[Text]) -> list[list[float]]:
         feed = feeds(texts)
-        means = mean_pooled(self.graph(**feed)[0], feed["attention_mask"])
+        means = mean_pooled(graph(**feed)[0], feed["attention_mask"])
         long = normalised(means)
         kept = np.where(np.array([text.normalize for text in texts])[:, None], long, means)
         vectors: list[list[float]] = kept.astype(np.float64).round(DIGITS).tolist()
@@ -107,7 +106,7 @@ class Served:
 def feeds(texts: list[Text]) -> dict[str, np.ndarray]:
     """Ids and mask (rows, longest), int64."""
     rows = [text.ids for text in texts]
-    return {"input_ids": padded(rows), "attention_mask": padded([[1] * len(row) for row in rows])}
+    return {"input_ids": padded(rows), "attention_mask": masked(rows)}
 
 
 def mean_pooled(hidden: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from workers.runtime.batching import Cut
+
 DEVICE = re.compile(r"cpu|(?P<kind>cuda|tensorrt):(?P<index>\d+)")
+# On a CPU, products of a few hundred rows keep its arithmetic busy, and larger ones leave its caches (docs/serving.md has the
+# figures). On a GPU a run of a small network costs what it takes to start its operations, until thousands of tokens fill it.
+CPU_CUT, GPU_CUT = Cut(budget=512, fixed=8), Cut(budget=32_768, fixed=4_096)
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 # What ONNX Runtime writes when an allocation fails: the C++ library, its arena, CUDA, cuBLAS, cuDNN.
 NO_MEMORY = re.compile(
@@ -18,7 +23,7 @@ NO_MEMORY = re.compile(
 
 class Graph:
     """One ONNX file, for any number of threads at a time. Call it with its inputs by name; the outputs come back in the
-    order of `outputs`.
+    order of `outputs`. `cut` says how rows of unequal length become runs here.
 
     `device` is `cpu`, `cuda:N` or `tensorrt:N`; `gpu_bytes` is the most that it may take there, 0 without a limit.
     ValueError for another device, RuntimeError when the device was asked for and is not there.
@@ -32,6 +37,7 @@ class Graph:
         self.inputs = {value.name: tuple(value.shape) for value in self.session.get_inputs()}
         self.outputs = [value.name for value in self.session.get_outputs()]
         self.bytes = path.stat().st_size
+        self.cut = CPU_CUT if device == "cpu" else GPU_CUT
 
     def __call__(self, **inputs: np.ndarray) -> list[np.ndarray]:
         outputs: list[np.ndarray] = self.session.run(self.outputs, inputs)
