@@ -12,14 +12,14 @@ import numpy as np
 from workers.recipes.answers import word_f1
 from workers.recipes.beams import BEGIN, END, PAD, Writer, beam_search
 from workers.recipes.data import Data, bucketed
-from workers.runtime.batching import buckets, padded
+from workers.runtime.batching import Cut, buckets, padded
 from workers.runtime.graphs import Graph
 
 SPECIALS = ["<pad>", "<s>", "</s>"]
 SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|\n+")
 SMALLEST = "a"
 TRIAL = {"max_new_tokens": 8}
-BATCH = 1024  # source tokens of one run, padding and beams included
+CUT = Cut(budget=1024, fixed=256)  # in source tokens times beams: every written token is a run of its own, so few are better
 
 
 # ---------- training ----------
@@ -217,7 +217,7 @@ class Served:
     def run(self, encoded: list[Source]) -> list[tuple[Any, int]]:
         pieces = [(i, ids) for i, source in enumerate(encoded) for ids in source.pieces]
         written: list[list[int]] = [[] for _ in pieces]
-        for rows in buckets([len(ids) * encoded[i].beams for i, ids in pieces], BATCH):
+        for rows in buckets([len(ids) * encoded[i].beams for i, ids in pieces], CUT):
             beams = max(encoded[pieces[row][0]].beams for row in rows)
             limits = [self._limit(encoded[pieces[row][0]], pieces[row][1]) for row in rows]
             best = beam_search(self.graphs, [pieces[row][1] for row in rows], limits, beams)
