@@ -238,9 +238,10 @@ class Served:
             raise ValueError(f"The question has {len(question)} tokens; this model reads at most {self.config['question']}.")
         if not encoding.ids:
             raise ValueError("The context holds nothing that could be read.")
-        size, overlap = self.config["window"] - len(question) - 3, parameters.get("doc_stride", self.config["stride"])
-        parts = windows(len(encoding.ids), size, min(overlap, size // 2))
         top_k, longest = parameters.get("top_k", 1), parameters.get("max_answer_len", self.config["answer"])
+        size, stride = self.config["window"] - len(question) - 3, parameters.get("doc_stride", self.config["stride"])
+        overlap = max(stride, longest)  # so that every answer is whole in one window, wherever a border is
+        parts = windows(len(encoding.ids), size, min(overlap, size // 2))
         return Passage(question, value["context"], encoding, parts, top_k, longest)
 
     def run(self, encoded: list[Passage]) -> list[tuple[Any, int]]:
