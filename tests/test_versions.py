@@ -57,9 +57,16 @@ def store(folder: Path, tenant) -> Version:
     with as_system(SystemUse.LOAD_CATALOGUE):
         model, _ = Model.objects.get_or_create(name=NAME, defaults={"task": manifest["task"], "description": "", "tenant": tenant})
         version = model.versions.create(
-            number=next(NUMBERS), digest=uuid4().hex, files=files, rate=manifest["rate"], recipe="image_cnn", licence="", card="", tenant=tenant
+            number=next(NUMBERS),
+            digest=uuid4().hex,
+            files=files,
+            rate=manifest["rate"],
+            recipe="image_cnn",
+            licence="",
+            card="",
+            tenant=tenant,
         )
-    for name, digest in files.items():
+    for digest in files.values():
         private = catalog.artifact_path(tenant.id, digest)
         if not default_storage.exists(private):
             default_storage.save(private, catalog.default_storage.open(catalog.artifact_path(None, digest)))

@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,6 +35,8 @@ class Predictor:
     """
 
     def __init__(self, folder: Path, cache: Path, *, device: str = "cpu", threads: int = 1, gpu_bytes: int = 0) -> None:
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if threads > 1 else "false")
+        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))  # of the tokenizers: the same budget
         manifest = read_manifest(folder)
         self.task: str = manifest["task"]
         exported = ensure_exported(folder, cache, lambda line: None)
@@ -48,28 +51,34 @@ class Predictor:
 
         A version without samples runs the smallest input of its recipe. Raises what went wrong if nothing can be answered.
         """
-        samples = self._encoded(_samples(self.folder)[:batch]) or [self.served.encode(self.family.SMALLEST, {})]
+        samples = self._trials(_samples(self.folder)[:batch]) or [self.served.encode(self.family.SMALLEST, {})]
         for count in (1, batch):
             found = self._run([samples[i % len(samples)] for i in range(count)])
             failures = [one for one in found if isinstance(one, Exception)]
             if len(failures) == len(found):
                 raise failures[0]
 
-    def _encoded(self, inputs: list[Any]) -> list[Any]:
+    def _trials(self, inputs: list[Any]) -> list[Any]:
         """The inputs that can be encoded, with the parameters that keep a trial short."""
-        found = [_attempt(self.served.encode, value, self.family.TRIAL) for value in inputs]
-        return [one for one in found if not isinstance(one, Exception)]
+        encoded = self._encoded(inputs, [self.family.TRIAL] * len(inputs))
+        return [one for one in encoded if not isinstance(one, Exception)]
 
     def predict(self, inputs: list[Any], parameters: list[dict[str, Any]]) -> list[Prediction | Exception]:
         """One element for each input: its prediction, or what went wrong with it alone. A ValueError says what is
         wrong with the input; its neighbours are answered all the same."""
-        pairs = list(zip(inputs, parameters, strict=True))
-        encoded = [_attempt(self.served.encode, *pair) for pair in pairs]
+        encoded = self._encoded(inputs, parameters)
         good = [i for i, found in enumerate(encoded) if not isinstance(found, Exception)]
         results: list[Any] = list(encoded)
         for i, result in zip(good, self._run([encoded[i] for i in good]), strict=True):
             results[i] = result if isinstance(result, Exception) else Prediction(*result)
         return results
+
+    def _encoded(self, inputs: list[Any], parameters: list[dict[str, Any]]) -> list[Any]:
+        """What `run` takes, or what went wrong, for each input. All texts are tokenized at once: other threads go on meanwhile."""
+        tokens = _attempt(self.served.tokens, inputs)
+        if isinstance(tokens, Exception):  # one of them cannot be read at all: each is tried alone
+            tokens = [None] * len(inputs)
+        return [_attempt(self.served.encode, *one) for one in zip(inputs, parameters, tokens, strict=True)]
 
     def _run(self, encoded: list[Any]) -> list[Any]:
         """All at once. Without enough memory in two halves, and so on down to one; if it fails otherwise each alone, so

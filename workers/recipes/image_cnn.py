@@ -156,7 +156,10 @@ class Served:
         self.labels: list[str] = json.loads((folder / "config.json").read_text())["labels"]
         self.graph = graphs["classifier"]
 
-    def encode(self, value: bytes, parameters: dict[str, Any]) -> tuple[np.ndarray, int]:
+    def tokens(self, values: list[bytes]) -> list[None]:
+        return [None] * len(values)  # a picture is read by itself
+
+    def encode(self, value: bytes, parameters: dict[str, Any], tokens: None = None) -> tuple[np.ndarray, int]:
         """Pixels (32, 32, 3) uint8 of a PNG, JPEG or WebP file, and how many labels are asked for."""
         try:
             with Image.open(io.BytesIO(value), formats=("PNG", "JPEG", "WEBP")) as picture:

@@ -78,8 +78,11 @@ class Served:
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.graph = graphs.get("encoder")
 
-    def encode(self, value: str, parameters: dict[str, Any]) -> Text:
-        ids = self.tokenizer.encode(value).ids
+    def tokens(self, values: list[str]) -> list[list[int]]:
+        return [one.ids for one in self.tokenizer.encode_batch_fast(values)]
+
+    def encode(self, value: str, parameters: dict[str, Any], tokens: list[int] | None = None) -> Text:
+        ids = tokens or self.tokens([value])[0]
         if len(ids) > self.window and not parameters.get("truncate"):
             raise ValueError(f"The text has {len(ids):,} tokens; this model reads at most {self.window}. Split it.")
         if len(ids) > self.window:

@@ -198,17 +198,16 @@ class Served:
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.graphs = graphs
 
-    def encode(self, value: str, parameters: dict[str, Any]) -> Source:
-        whole = self._ids(value)
+    def tokens(self, values: list[str]) -> list[list[int]]:
+        return [one.ids for one in self.tokenizer.encode_batch_fast(values, add_special_tokens=False)]
+
+    def encode(self, value: str, parameters: dict[str, Any], tokens: list[int] | None = None) -> Source:
+        whole = tokens or self.tokens([value])[0]
         short = len(whole) <= self.config["sentence"]
-        cut = [whole] if short else [ids for text in SENTENCE_END.split(value) for ids in self._cut(self._ids(text))]
+        cut = [whole] if short else [ids for row in self.tokens(SENTENCE_END.split(value)) for ids in self._cut(row)]
         pieces = [[*ids, END] for ids in cut if ids]
         limit = parameters.get("max_new_tokens") or sum(map(longest_target, pieces))
         return Source(pieces, limit, parameters.get("num_beams", self.config["beams"]))
-
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
 
     def _cut(self, ids: list[int]) -> list[list[int]]:
         """A sentence without an end in sight is cut where it gets too long, before a word if there is one."""
