@@ -176,12 +176,13 @@ def load(folder: Path) -> Any:
 def drawings(model: Any) -> list[Any]:
     import torch
 
+    from workers.networks.attention import fused
     from workers.runtime.onnx_files import Drawing
 
     ids = torch.tensor([[CLS, 7, 8, SEP, 9, SEP], [CLS, 7, SEP, 9, SEP, 0]])
     inputs = {"input_ids": ids, "attention_mask": (ids != 0).long(), "token_type_ids": torch.zeros_like(ids)}
     axes = {name: {0: "batch", 1: "length"} for name in inputs}
-    return [Drawing("reader", model, inputs, ["start", "end"], axes)]
+    return [Drawing("reader", fused(model), inputs, ["start", "end"], axes)]
 
 
 def parity(model: Any, graphs: dict[str, Graph], served: "Served", inputs: list[Any]) -> float:

@@ -34,12 +34,13 @@ def load(folder: Path) -> Any:
 def drawings(model: Any) -> list[Any]:
     import torch
 
+    from workers.networks.attention import fused
     from workers.runtime.onnx_files import Drawing
 
     ids = torch.tensor([[101, 7, 8, 9, 102], [101, 7, 102, 0, 0]])
     inputs = {"input_ids": ids, "attention_mask": (ids != 0).long()}
     axes = {name: {0: "batch", 1: "length"} for name in inputs}
-    return [Drawing("encoder", model, inputs, ["hidden"], axes)]
+    return [Drawing("encoder", fused(model), inputs, ["hidden"], axes)]
 
 
 def parity(model: Any, graphs: dict[str, Graph], served: "Served", inputs: list[Any]) -> float:
