@@ -99,10 +99,12 @@ def test_threads_that_share_a_version_get_the_answers_of_one(name) -> None:
 HALVES = f"""
 import pathlib, resource, sys
 from workers.predict import Prediction, Predictor
+from workers.recipes import image_cnn
 from workers.recipes.samples import read_samples
+image_cnn.BATCH = 128  # pictures in one run, so that it needs much
 folder = pathlib.Path("models/cifar10-resnet9")
 model, inputs, sizes = Predictor(folder, pathlib.Path({str(EXPORTS)!r})), read_samples(folder) + read_samples(folder)[:28], []
-expected = [found.output[0]["label"] for found in model.predict(inputs, [{{}}] * 128)]
+expected = [model.predict([value], [{{}}])[0].output[0]["label"] for value in inputs]
 run = model.served.run
 model.served.run = lambda encoded: sizes.append(len(encoded)) or run(encoded)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

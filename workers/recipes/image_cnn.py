@@ -14,7 +14,7 @@ from workers.runtime.graphs import Graph
 MEAN = np.array([0.4914, 0.4822, 0.4465], np.float32)  # of CIFAR-10, channels RGB, 0..1
 STD = np.array([0.2470, 0.2435, 0.2616], np.float32)
 TRIAL: dict[str, Any] = {}
-BATCH = 128  # pictures in one run
+BATCH = 16  # pictures in one run: more take memory and save no time
 
 
 def _smallest() -> bytes:

@@ -6,6 +6,7 @@ tenant's; rounding by the range of a whole batch would let them. Products are ex
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -114,7 +115,7 @@ class _Rounding:
     def _constant(self, name: str, value: np.ndarray) -> None:
         self.constants.append(numpy_helper.from_array(value, name))
 
-    def _node(self, kind: str, inputs: list[str], output: str, **attributes: int) -> None:
+    def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
 
 
