@@ -98,12 +98,12 @@ class _Rounding:
         """Rows of a table of int8 times their scales."""
         out = node.output[0]
         rows, scales = _rounded(table, axis=1)
-        self._constant(f"{out}_rows", rows)
-        self._constant(f"{out}_scales", scales)
-        for part in ("rows", "scales"):
+        self._constant(f"{out}_entries", rows)
+        self._constant(f"{out}_entry_scales", scales)
+        for part in ("entries", "entry_scales"):
             self._node("Gather", [f"{out}_{part}", node.input[1]], f"{out}_its_{part}", axis=0)
-        self._node("Cast", [f"{out}_its_rows"], f"{out}_floats", to=TensorProto.FLOAT)
-        self._node("Mul", [f"{out}_floats", f"{out}_its_scales"], out)
+        self._node("Cast", [f"{out}_its_entries"], f"{out}_floats", to=TensorProto.FLOAT)
+        self._node("Mul", [f"{out}_floats", f"{out}_its_entry_scales"], out)
 
     def _matrix(self, name: str) -> np.ndarray | None:
         """A constant matrix of float32; None for anything else."""
