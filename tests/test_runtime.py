@@ -242,3 +242,9 @@ def test_vectors_are_numbers_of_python_with_eight_digits() -> None:
     found = predictor("minilm-embed").predict(["a text"], [{}])[0].output
     assert all(type(number) is float and round(number, 8) == number for number in found)
     assert np.linalg.norm(found) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_text_that_no_tokenizer_reads_fails_alone() -> None:
+    for name, wrap in (("minilm-embed", str), ("minilm-squad", lambda text: {"question": "Who?", "context": text})):
+        good, bad = predictor(name).predict([wrap("a text"), wrap("half of a pair: \ud800")], [{}, {}])
+        assert isinstance(good, Prediction) and isinstance(bad, Exception)

@@ -98,8 +98,9 @@ def test_ready_says_none_at_once_and_the_version_a_little_later(make) -> None:
     assert loaded.get(version.id)[1] is predictor
 
 
-def test_a_version_that_loads_does_not_hold_up_the_others(make, monkeypatch) -> None:
-    loaded, slow, here = LoadedVersions(), make(), make()
+def test_a_version_that_is_exported_does_not_hold_up_the_others(make, monkeypatch) -> None:
+    loaded, here = LoadedVersions(), make()
+    slow = make(labels=[uuid4().hex, "b", "c"])  # nobody has exported that
     loaded.get(here.id)
     gate = held(monkeypatch, slow)
     with ThreadPoolExecutor(1) as pool:
@@ -112,14 +113,14 @@ def test_a_version_that_loads_does_not_hold_up_the_others(make, monkeypatch) -> 
 
 
 def held(monkeypatch, version: Version) -> threading.Event:
-    """The fetching of one version waits for an event."""
-    gate, fetch = threading.Event(), fetching.fetch_folder
+    """The export of one version waits for an event."""
+    gate, prepare = threading.Event(), fetching.prepare_version
 
-    def waits(asked: Version) -> Path:
+    def waits(asked: Version, report: Callable[[str], None]) -> None:
         assert asked.id != version.id or gate.wait(60)
-        return fetch(asked)
+        prepare(asked, report)
 
-    monkeypatch.setattr(fetching, "fetch_folder", waits)
+    monkeypatch.setattr(fetching, "prepare_version", waits)
     return gate
 
 
