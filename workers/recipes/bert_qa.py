@@ -15,10 +15,7 @@ from workers.runtime.batching import buckets, masked, padded
 from workers.runtime.graphs import Graph
 
 CLS, SEP = 101, 102  # of the pretrained vocabulary
-SHAPE = (
-    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-    "max_position_embeddings",
-)  # fmt: skip
+SHAPE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings")
 SMALLEST = {"question": "a", "context": "a"}
 TRIAL: dict[str, Any] = {}
 
