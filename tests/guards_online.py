@@ -95,13 +95,6 @@ ONLINE = (
         "tests/test_queue.py -k forgotten_is_sent",
     ),
     Guard(
-        "queue: an error in one answer does not shift the others",
-        "maas/queue/store.py",
-        "        return line.read_response()\n    except redis.ResponseError as error:\n        return error",
-        "        return line.read_response()\n    except ZeroDivisionError as error:\n        return error",
-        "tests/test_queue.py -k shift",
-    ),
-    Guard(
         "online: an unforeseen error is an answer",
         "workers/online/server.py",
         '        except Exception:\n            log.exception("a batch failed"',

@@ -111,12 +111,15 @@ def test_a_model_that_is_being_loaded_keeps_nobody_else_waiting(asker, start, mo
             return ready(version_id)
         return ready(asker.version.id) if loaded.is_set() else None
 
+    returned, put_back = [], queue.put_back
     monkeypatch.setattr(serving, "_ready", loading)
+    monkeypatch.setattr(queue, "put_back", lambda runner: returned.append(runner) or put_back(runner))
     waits = replace(asker.push(), version_id=slow, id=ids.uuid7())
     queue.push(waits)
     start()
     assert [outcome(asker.push()) for _ in range(5)] == ["answered"] * 5
     assert queue.wait(waits.id, 0.2) is None and queue.depths()[slow] == 1
+    assert len(returned) == len(set(returned))  # each runner tried once, and leaves it alone while it loads
     loaded.set()
     assert outcome(waits) == "answered"
 
