@@ -269,6 +269,8 @@ MAAS_STRIPE_TIMEOUT = env.number("MAAS_STRIPE_TIMEOUT", 20, least=1)  # seconds 
 # ---------- devices ----------
 MAAS_DEVICE = env.text("MAAS_DEVICE", "cpu")
 MAAS_THREADS = env.number("MAAS_THREADS", max(1, (os.cpu_count() or 2) // 2), least=1)
+MAAS_MODEL_MEMORY_MB = env.number("MAAS_MODEL_MEMORY_MB", 2048, least=1)  # of the models that one process keeps loaded
+MAAS_GPU_MEMORY_MB = env.number("MAAS_GPU_MEMORY_MB", 0, least=0)  # of one model on a GPU; 0 is no limit
 MAAS_RUNNERS = env.number("MAAS_RUNNERS", 2, least=1)  # batches that one online server has in hand at once
 
 # ---------- metrics ----------

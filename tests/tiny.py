@@ -20,9 +20,14 @@ MANIFEST = {
 
 def picture(shade: int = 128) -> str:
     """A grey picture as base64."""
+    return base64.b64encode(picture_bytes(shade)).decode()
+
+
+def picture_bytes(shade: int) -> bytes:
+    """The same as a PNG file."""
     body = io.BytesIO()
     Image.new("RGB", (8, 8), (shade % 256, shade // 256 % 256, 0)).save(body, "PNG")
-    return base64.b64encode(body.getvalue()).decode()
+    return body.getvalue()
 
 
 def load_tiny(folder: Path) -> Version:

@@ -18,7 +18,7 @@ from workers.recipes.samples import read_samples
 from workers.runtime import cache
 from workers.runtime.graphs import Graph
 
-EXPORTER = 2  # raise it when the same weights would give other files
+EXPORTER = 3  # raise it when the same weights would give other files
 TOLERANCE = 1e-4  # largest difference of an output in fp32
 PARITY_INPUTS = 8
 SERVED_FILES = ("model.safetensors", "config.json", "tokenizer.json")  # what an export depends on
@@ -103,16 +103,16 @@ def check_parity(family: Any, model: Any, folder: Path, target: Path, names: lis
 def choose_int8(family: Any, folder: Path, target: Path, names: list[str], inputs: list[Any]) -> dict[str, Any] | None:
     """Quantise if the model's config names a bound, and keep the files only if the answers stay within it.
 
-    Activations are quantised by the range of a whole batch, so an answer could change with its neighbours, which may
-    be another tenant's inputs: `steady` compares answers in one batch with answers one by one, and has to be perfect.
+    An answer must not change with its neighbours, which may be another tenant's inputs: `steady` compares answers in one
+    batch with answers one by one, and has to be perfect.
     """
     least = json.loads((folder / "config.json").read_text()).get("int8")
     if least is None:
         return None
-    from workers.runtime.onnx_files import quantise
+    from workers.runtime.rounding import round_products
 
     for name in names:
-        quantise(target / f"{name}.onnx", target / f"{name}.int8.onnx")
+        round_products(target / f"{name}.onnx", target / f"{name}.int8.onnx")
     exact, rounded = (_answers(family, folder, open_graphs(target, names, ending), inputs) for ending in ("", ".int8"))
     graphs = open_graphs(target, names, ".int8")
     alone = [answer for value in inputs for answer in _answers(family, folder, graphs, [value])]
@@ -130,16 +130,17 @@ def _answers(family: Any, folder: Path, graphs: dict[str, Graph], inputs: list[A
 
 
 # ---------- opening ----------
-def open_graphs(target: Path, names: list[str], ending: str = "", *, device: str = "cpu", threads: int = 1) -> dict[str, Graph]:
-    """The ONNX files by name; `ending` is `.int8` for the quantised ones."""
-    return {name: Graph(target / f"{name}{ending}.onnx", device=device, threads=threads) for name in names}
+def open_graphs(target: Path, names: list[str], ending: str = "", **budget: Any) -> dict[str, Graph]:
+    """The ONNX files by name; `ending` is `.int8` for the quantised ones, `budget` what `Graph` takes."""
+    return {name: Graph(target / f"{name}{ending}.onnx", **budget) for name in names}
 
 
-def open_exported(target: Path, *, device: str = "cpu", threads: int = 1) -> dict[str, Graph]:
-    """What was decided for this device: int8 has kernels for the CPU only."""
+def open_exported(target: Path, *, device: str = "cpu", threads: int = 1, gpu_bytes: int = 0) -> dict[str, Graph]:
+    """What was decided for this device: int8 has kernels for the CPU only. The graphs of a version share `gpu_bytes`."""
     facts = json.loads((target / "export.json").read_text())
     rounded = device == "cpu" and facts["int8"] is not None and facts["int8"]["used"] == "used"
-    return open_graphs(target, facts["graphs"], ".int8" if rounded else "", device=device, threads=threads)
+    share = gpu_bytes // len(facts["graphs"])
+    return open_graphs(target, facts["graphs"], ".int8" if rounded else "", device=device, threads=threads, gpu_bytes=share)
 
 
 def main() -> None:

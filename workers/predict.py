@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,8 +16,7 @@ from typing import Any
 from workers.export import ensure_exported, open_exported, read_manifest
 from workers.recipes import recipe
 from workers.recipes.samples import read_samples
-
-RUN_BYTES = 48 * 2**20  # what one run needs beside the weights, roughly
+from workers.runtime.graphs import out_of_memory
 
 
 @dataclass(frozen=True)
@@ -29,36 +29,75 @@ class Prediction:
 
 
 class Predictor:
-    """One loaded version, for one caller at a time. ExportError when its weights cannot be exported."""
+    """One loaded version, for any number of threads at a time. ExportError when its weights cannot be exported.
 
-    def __init__(self, folder: Path, cache: Path, *, device: str = "cpu", threads: int = 1) -> None:
+    `least_bytes` is what it needs of memory at the least: the size of its networks' files.
+    """
+
+    def __init__(self, folder: Path, cache: Path, *, device: str = "cpu", threads: int = 1, gpu_bytes: int = 0) -> None:
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if threads > 1 else "false")
+        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))  # of the tokenizers: the same budget
         manifest = read_manifest(folder)
         self.task: str = manifest["task"]
         exported = ensure_exported(folder, cache, lambda line: None)
-        graphs = open_exported(exported, device=device, threads=threads)
-        self.served = recipe(manifest["recipe"]).Served(folder, graphs)
-        self.memory_bytes = sum(graph.bytes for graph in graphs.values()) + RUN_BYTES
+        graphs = open_exported(exported, device=device, threads=threads, gpu_bytes=gpu_bytes)
+        self.family = recipe(manifest["recipe"])
+        self.served = self.family.Served(folder, graphs)
+        self.least_bytes = sum(graph.bytes for graph in graphs.values())
+        self.folder = folder
+
+    def warm_up(self, batch: int) -> None:
+        """Run one real sample, then `batch` of them, so that no caller pays for what a first run has to set up.
+
+        A version without samples runs the smallest input of its recipe. Raises what went wrong if nothing can be answered.
+        """
+        samples = self._trials(_samples(self.folder)[:batch]) or [self.served.encode(self.family.SMALLEST, {})]
+        for count in (1, batch):
+            found = self._run([samples[i % len(samples)] for i in range(count)])
+            failures = [one for one in found if isinstance(one, Exception)]
+            if len(failures) == len(found):
+                raise failures[0]
+
+    def _trials(self, inputs: list[Any]) -> list[Any]:
+        """The inputs that can be encoded, with the parameters that keep a trial short."""
+        encoded = self._encoded(inputs, [self.family.TRIAL] * len(inputs))
+        return [one for one in encoded if not isinstance(one, Exception)]
 
     def predict(self, inputs: list[Any], parameters: list[dict[str, Any]]) -> list[Prediction | Exception]:
         """One element for each input: its prediction, or what went wrong with it alone. A ValueError says what is
         wrong with the input; its neighbours are answered all the same."""
-        pairs = list(zip(inputs, parameters, strict=True))
-        encoded = [_attempt(self.served.encode, *pair) for pair in pairs]
+        encoded = self._encoded(inputs, parameters)
         good = [i for i, found in enumerate(encoded) if not isinstance(found, Exception)]
         results: list[Any] = list(encoded)
         for i, result in zip(good, self._run([encoded[i] for i in good]), strict=True):
             results[i] = result if isinstance(result, Exception) else Prediction(*result)
         return results
 
+    def _encoded(self, inputs: list[Any], parameters: list[dict[str, Any]]) -> list[Any]:
+        """What `run` takes, or what went wrong, for each input. All texts are tokenized at once: other threads go on meanwhile."""
+        tokens = _attempt(self.served.tokens, inputs)
+        if isinstance(tokens, Exception):  # one of them cannot be read at all: each is tried alone
+            tokens = [None] * len(inputs)
+        return [_attempt(self.served.encode, *one) for one in zip(inputs, parameters, tokens, strict=True)]
+
     def _run(self, encoded: list[Any]) -> list[Any]:
-        """All at once; if that fails, each alone, so that one input cannot spoil the others."""
+        """All at once. Without enough memory in two halves, and so on down to one; if it fails otherwise each alone, so
+        that one input cannot spoil the others."""
         if not encoded:
             return []
         together = _attempt(self.served.run, encoded)
         if not isinstance(together, Exception):
             return list(together)
-        alone = [_attempt(self.served.run, [one]) for one in encoded]
-        return [found if isinstance(found, Exception) else found[0] for found in alone]
+        if len(encoded) == 1:
+            return [together]
+        size = len(encoded) // 2 if out_of_memory(together) else 1
+        return [found for at in range(0, len(encoded), size) for found in self._run(encoded[at : at + size])]
+
+
+def _samples(folder: Path) -> list[Any]:
+    """The samples of a version; none if it came without, or with some that cannot be read."""
+    found = _attempt(read_samples, folder)
+    return [] if isinstance(found, Exception) else list(found)
 
 
 def _attempt(work: Callable[..., Any], *given: Any) -> Any:

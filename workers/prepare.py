@@ -11,7 +11,7 @@ def main() -> None:
     """Prepare the catalogue with a line of progress for each step. A second run finds everything done."""
     django.setup()
     from apps.catalog.services import shared_versions
-    from workers.versions import prepare_version
+    from workers.fetching import prepare_version
 
     for version in shared_versions():
         prepare_version(version, lambda line: print(line, flush=True))  # noqa: T201  # a command speaks

@@ -17,8 +17,11 @@ For export (torch as well):
     agreement(outputs, others) -> float     1 when two lists of outputs say the same, 0 when nothing is the same
 
 For serving (numpy only):
-    Served(folder, graphs)                  with encode(value, parameters) -> anything; ValueError says what is wrong
+    Served(folder, graphs)                  with tokens(values) -> what `encode` takes for each, made at once for all,
+                                            encode(value, parameters, tokens=None) -> anything; ValueError says what is wrong,
                                             and run(list of encoded) -> list of (output, quantity)
+
+    SMALLEST, TRIAL                         the smallest valid input, and the parameters that keep a first run short
 
 For evaluation:
     examples(settings, root) -> list        (input, reference) pairs of the public test file

@@ -1,6 +1,7 @@
 """Beam search over the two graphs of an encoder-decoder, many sources at once. One beam is greedy decoding."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,6 +10,14 @@ from workers.runtime.graphs import Graph
 
 PAD, BEGIN, END = 0, 1, 2
 MOST_BEAMS = 8  # as many as the writing graph gives candidates
+
+
+@dataclass(frozen=True)
+class Written:
+    """Tokens without BEGIN and END, and whether the network came to an end by itself rather than to its limit."""
+
+    ids: list[int]
+    is_whole: bool
 
 
 class Writer:
@@ -43,15 +52,15 @@ class Writer:
 
 def beam_search(
     graphs: dict[str, Graph], sources: Sequence[Sequence[int]], limits: Sequence[int], beams: int, *, power: float = 1.0
-) -> list[list[int]]:
-    """The best continuation found for each source, without BEGIN and END, at most `limits[i]` tokens long.
+) -> list[Written]:
+    """The best continuation found for each source, at most `limits[i]` tokens long.
 
     Hypotheses are ranked by log-probability over length ** `power` (Wu et al. 2016, section 7, simplified). A row ends
     when its best hypothesis has ended.
     """
     if not 1 <= beams <= MOST_BEAMS:
         raise ValueError(f"num_beams must be from 1 to {MOST_BEAMS}.")
-    found: list[list[int]] = [[] for _ in sources]
+    found = [Written([], True) for _ in sources]
     rows, most = np.arange(len(sources)), np.array(limits)
     writer = Writer(graphs, padded(list(sources)), beams)
     text = np.full((len(rows), beams, 1), BEGIN)
@@ -66,7 +75,8 @@ def beam_search(
         text = np.concatenate([np.take_along_axis(text, parent[:, :, None], 1), token[:, :, None]], axis=2)
         ended = np.take_along_axis(ended, parent, 1) | (token == END) | (text.shape[2] > most[:, None])
         for i in np.flatnonzero(ended[:, 0]):
-            found[rows[i]] = [int(id) for id in text[i, 0, 1:] if id not in (PAD, END)]
+            ids = text[i, 0, 1:].tolist()
+            found[rows[i]] = Written([id for id in ids if id not in (PAD, END)], END in ids)
         on = np.flatnonzero(~ended[:, 0])
         writer.keep((on[:, None] * beams + parent[on]).reshape(-1))
         rows, most, text, total, ended = rows[on], most[on], text[on], total[on], ended[on]

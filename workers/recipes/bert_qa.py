@@ -11,15 +11,13 @@ import numpy as np
 from workers.recipes.answers import exact, word_f1
 from workers.recipes.data import Data, bucketed
 from workers.recipes.spans import Window, answers, windows
-from workers.runtime.batching import buckets, padded
+from workers.runtime.batching import buckets, masked, padded
 from workers.runtime.graphs import Graph
 
 CLS, SEP = 101, 102  # of the pretrained vocabulary
-SHAPE = (
-    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-    "max_position_embeddings",
-)  # fmt: skip
-BATCH = 1536  # tokens of one run, padding included: attention needs memory for their products
+SHAPE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings")
+SMALLEST = {"question": "a", "context": "a"}
+TRIAL: dict[str, Any] = {}
 
 
 # ---------- training ----------
@@ -175,12 +173,13 @@ def load(folder: Path) -> Any:
 def drawings(model: Any) -> list[Any]:
     import torch
 
+    from workers.networks.attention import fused
     from workers.runtime.onnx_files import Drawing
 
     ids = torch.tensor([[CLS, 7, 8, SEP, 9, SEP], [CLS, 7, SEP, 9, SEP, 0]])
     inputs = {"input_ids": ids, "attention_mask": (ids != 0).long(), "token_type_ids": torch.zeros_like(ids)}
     axes = {name: {0: "batch", 1: "length"} for name in inputs}
-    return [Drawing("reader", model, inputs, ["start", "end"], axes)]
+    return [Drawing("reader", fused(model), inputs, ["start", "end"], axes)]
 
 
 def parity(model: Any, graphs: dict[str, Graph], served: "Served", inputs: list[Any]) -> float:
@@ -213,6 +212,9 @@ class Passage:
     top_k: int
     longest: int  # tokens of an answer
 
+    def length(self, window: tuple[int, int]) -> int:
+        return len(self.question) + window[1] - window[0] + 3
+
     def ids(self, window: tuple[int, int]) -> list[int]:
         return [CLS, *self.question, SEP, *self.encoding.ids[window[0] : window[1]], SEP]
 
@@ -227,22 +229,28 @@ class Served:
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.graph = graphs["reader"]
 
-    def encode(self, value: dict[str, str], parameters: dict[str, Any]) -> Passage:
-        question = self.tokenizer.encode(value["question"], add_special_tokens=False).ids
-        encoding = self.tokenizer.encode(value["context"], add_special_tokens=False)
+    def tokens(self, values: list[dict[str, str]]) -> list[tuple[list[int], Any]]:
+        """The ids of each question, and its context's ids with their places in the text."""
+        asked = self.tokenizer.encode_batch_fast([value["question"] for value in values], add_special_tokens=False)
+        told = self.tokenizer.encode_batch([value["context"] for value in values], add_special_tokens=False)
+        return [(question.ids, context) for question, context in zip(asked, told, strict=True)]
+
+    def encode(self, value: dict[str, str], parameters: dict[str, Any], tokens: tuple[list[int], Any] | None = None) -> Passage:
+        question, encoding = tokens or self.tokens([value])[0]
         if len(question) > self.config["question"]:
             raise ValueError(f"The question has {len(question)} tokens; this model reads at most {self.config['question']}.")
         if not encoding.ids:
             raise ValueError("The context holds nothing that could be read.")
-        size, overlap = self.config["window"] - len(question) - 3, parameters.get("doc_stride", self.config["stride"])
-        parts = windows(len(encoding.ids), size, min(overlap, size // 2))
         top_k, longest = parameters.get("top_k", 1), parameters.get("max_answer_len", self.config["answer"])
+        size, stride = self.config["window"] - len(question) - 3, parameters.get("doc_stride", self.config["stride"])
+        overlap = max(stride, longest)  # so that every answer is whole in one window, wherever a border is
+        parts = windows(len(encoding.ids), size, min(overlap, size // 2))
         return Passage(question, value["context"], encoding, parts, top_k, longest)
 
     def run(self, encoded: list[Passage]) -> list[tuple[Any, int]]:
         parts = [(passage, window) for passage in encoded for window in passage.windows]
         read: dict[int, list[Window]] = {id(passage): [] for passage in encoded}
-        for rows in buckets([len(passage.ids(window)) for passage, window in parts], BATCH):
+        for rows in buckets([passage.length(window) for passage, window in parts], self.graph.cut):
             for passage, window in self._read([parts[row] for row in rows]):
                 read[id(passage)].append(window)
         return [self._answered(passage, read[id(passage)]) for passage in encoded]
@@ -265,9 +273,10 @@ class Served:
 def feeds(parts: list[tuple[Passage, tuple[int, int]]]) -> dict[str, np.ndarray]:
     """Ids, mask and segments (rows, longest), int64."""
     rows = [passage.ids(window) for passage, window in parts]
-    segments = [[0] * (len(passage.question) + 2) + [1] * (last - first + 1) for passage, (first, last) in parts]
-    mask = [[1] * len(row) for row in rows]
-    return {"input_ids": padded(rows), "attention_mask": padded(mask), "token_type_ids": padded(segments)}
+    ids, mask = padded(rows), masked(rows)
+    asked = np.array([len(passage.question) + 2 for passage, _ in parts])
+    segments = mask * (np.arange(ids.shape[1]) >= asked[:, None])
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
 
 
 # ---------- evaluation ----------

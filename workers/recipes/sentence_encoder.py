@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from maas.shipped import find_file
-from workers.runtime.batching import buckets, padded
+from workers.runtime.batching import buckets, masked, padded
 from workers.runtime.graphs import Graph
 
-BATCH = 1536  # tokens of one run, padding included: attention needs memory for their products
+SMALLEST = "a"
+TRIAL = {"truncate": True}
 DIGITS = 8  # after the point of a number that is sent: the resolution of float32 in a vector of length 1
 NEIGHBOURS = 10
 BLOCK = 500  # texts whose similarities to all others are held at a time
@@ -33,12 +34,13 @@ def load(folder: Path) -> Any:
 def drawings(model: Any) -> list[Any]:
     import torch
 
+    from workers.networks.attention import fused
     from workers.runtime.onnx_files import Drawing
 
     ids = torch.tensor([[101, 7, 8, 9, 102], [101, 7, 102, 0, 0]])
     inputs = {"input_ids": ids, "attention_mask": (ids != 0).long()}
     axes = {name: {0: "batch", 1: "length"} for name in inputs}
-    return [Drawing("encoder", model, inputs, ["hidden"], axes)]
+    return [Drawing("encoder", fused(model), inputs, ["hidden"], axes)]
 
 
 def parity(model: Any, graphs: dict[str, Graph], served: "Served", inputs: list[Any]) -> float:
@@ -77,8 +79,11 @@ class Served:
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.graph = graphs.get("encoder")
 
-    def encode(self, value: str, parameters: dict[str, Any]) -> Text:
-        ids = self.tokenizer.encode(value).ids
+    def tokens(self, values: list[str]) -> list[list[int]]:
+        return [one.ids for one in self.tokenizer.encode_batch_fast(values)]
+
+    def encode(self, value: str, parameters: dict[str, Any], tokens: list[int] | None = None) -> Text:
+        ids = tokens or self.tokens([value])[0]
         if len(ids) > self.window and not parameters.get("truncate"):
             raise ValueError(f"The text has {len(ids):,} tokens; this model reads at most {self.window}. Split it.")
         if len(ids) > self.window:
@@ -87,15 +92,15 @@ class Served:
 
     def run(self, encoded: list[Text]) -> list[tuple[Any, int]]:
         """A list of numbers for each text, and the tokens read."""
+        assert self.graph is not None  # noqa: S101  # only tests that count tokens open none
         found: dict[int, list[float]] = {}
-        for rows in buckets([len(text.ids) for text in encoded], BATCH):
-            found |= zip(rows, self._vectors([encoded[row] for row in rows]), strict=True)
+        for rows in buckets([len(text.ids) for text in encoded], self.graph.cut):
+            found |= zip(rows, self._vectors(self.graph, [encoded[row] for row in rows]), strict=True)
         return [(found[row], len(text.ids)) for row, text in enumerate(encoded)]
 
-    def _vectors(self, texts: list[Text]) -> list[list[float]]:
-        assert self.graph is not None  # noqa: S101  # only tests that count tokens open none
+    def _vectors(self, graph: Graph, texts: list[Text]) -> list[list[float]]:
         feed = feeds(texts)
-        means = mean_pooled(self.graph(**feed)[0], feed["attention_mask"])
+        means = mean_pooled(graph(**feed)[0], feed["attention_mask"])
         long = normalised(means)
         kept = np.where(np.array([text.normalize for text in texts])[:, None], long, means)
         vectors: list[list[float]] = kept.astype(np.float64).round(DIGITS).tolist()
@@ -105,7 +110,7 @@ class Served:
 def feeds(texts: list[Text]) -> dict[str, np.ndarray]:
     """Ids and mask (rows, longest), int64."""
     rows = [text.ids for text in texts]
-    return {"input_ids": padded(rows), "attention_mask": padded([[1] * len(row) for row in rows])}
+    return {"input_ids": padded(rows), "attention_mask": masked(rows)}
 
 
 def mean_pooled(hidden: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -25,13 +25,19 @@ def windows(count: int, size: int, overlap: int) -> list[tuple[int, int]]:
     return [(first, min(first + size, count)) for first in firsts]
 
 
-def spans(window: Window, longest: int) -> list[tuple[float, int, int]]:
-    """(sum of logits, first token, last token) of the best spans of at most `longest` tokens, best first; never empty."""
-    ends = sliding_window_view(np.pad(window.end, (0, longest - 1), constant_values=-np.inf), longest)
-    totals = (window.start[:, None] + ends).ravel()  # (n x longest): every first token with every length
-    best = np.argpartition(-totals, min(CANDIDATES, len(totals) - 1))[:CANDIDATES]
-    ordered = (int(i) for i in best[np.argsort(-totals[best])] if np.isfinite(totals[i]))
-    return [(float(totals[i]), window.first + i // longest, window.first + i // longest + i % longest) for i in ordered]
+def spans(window: Window, longest: int, count: int = CANDIDATES) -> list[tuple[float, int, int]]:
+    """(sum of logits, first token, last token) of the `count` best spans of at most `longest` tokens, best first; never empty."""
+    ends = np.full(len(window.end) + longest - 1, -np.inf, np.float32)
+    ends[: len(window.end)] = window.end
+    totals = (window.start[:, None] + sliding_window_view(ends, longest)).ravel()  # (n x longest): each first token, each length
+    best = [int(totals.argmax())] if count == 1 else _largest(totals, count)
+    return [(float(totals[i]), window.first + i // longest, window.first + i // longest + i % longest) for i in best]
+
+
+def _largest(totals: np.ndarray, count: int) -> list[int]:
+    """The places of the largest numbers, largest first, those left out that are no span."""
+    best = np.argpartition(-totals, min(count, len(totals) - 1))[:count]
+    return [int(i) for i in best[np.argsort(-totals[best])] if np.isfinite(totals[i])]
 
 
 def answers(read: Sequence[Window], context: str, encoding: Any, *, top_k: int, longest: int) -> list[dict[str, Any]]:
@@ -39,7 +45,8 @@ def answers(read: Sequence[Window], context: str, encoding: Any, *, top_k: int, 
     that the scores of windows can be compared; with one window it is what Hugging Face gives."""
     whole = _log_sum([window.start for window in read]) + _log_sum([window.end for window in read])
     found: dict[tuple[int, int], float] = {}
-    for total, first, last in sorted((span for window in read for span in spans(window, longest)), reverse=True):
+    count = 1 if top_k == 1 else CANDIDATES
+    for total, first, last in sorted((span for window in read for span in spans(window, longest, count)), reverse=True):
         place = _whole_words(encoding, first, last)
         found.setdefault(place, float(np.exp(total - whole)))
         if len(found) == top_k:

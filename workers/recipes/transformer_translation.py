@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 
 from workers.recipes.answers import word_f1
-from workers.recipes.beams import BEGIN, END, PAD, Writer, beam_search
+from workers.recipes.beams import BEGIN, END, PAD, Writer, Written, beam_search
 from workers.recipes.data import Data, bucketed
-from workers.runtime.batching import buckets, padded
+from workers.runtime.batching import Cut, buckets, padded
 from workers.runtime.graphs import Graph
 
+SPACE = "\u0120"  # how a byte-level tokenizer writes the space before a word
 SPECIALS = ["<pad>", "<s>", "</s>"]
 SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|\n+")
-BATCH = 1024  # source tokens of one run, padding and beams included
+SMALLEST = "a"
+TRIAL = {"max_new_tokens": 8}
+CUT = Cut(budget=1024, fixed=256)  # in source tokens times beams: every written token is a run of its own, so few are better
 
 
 # ---------- training ----------
@@ -195,48 +198,57 @@ class Served:
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.graphs = graphs
 
-    def encode(self, value: str, parameters: dict[str, Any]) -> Source:
-        whole = self._ids(value)
+    def tokens(self, values: list[str]) -> list[list[int]]:
+        return [one.ids for one in self.tokenizer.encode_batch_fast(values, add_special_tokens=False)]
+
+    def encode(self, value: str, parameters: dict[str, Any], tokens: list[int] | None = None) -> Source:
+        whole = tokens or self.tokens([value])[0]
         short = len(whole) <= self.config["sentence"]
-        cut = [whole] if short else [ids for text in SENTENCE_END.split(value) for ids in self._cut(self._ids(text))]
+        cut = [whole] if short else [ids for row in self.tokens(SENTENCE_END.split(value)) for ids in self._cut(row)]
         pieces = [[*ids, END] for ids in cut if ids]
         limit = parameters.get("max_new_tokens") or sum(map(longest_target, pieces))
         return Source(pieces, limit, parameters.get("num_beams", self.config["beams"]))
 
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
-
     def _cut(self, ids: list[int]) -> list[list[int]]:
-        """A sentence without an end in sight is cut where it gets too long."""
-        most = self.config["longest"] // 4
-        return [ids[at : at + most] for at in range(0, len(ids), most)]
+        """A sentence without an end in sight is cut where it gets too long, before a word if there is one."""
+        most, pieces = self.config["longest"] // 4, []
+        while len(ids) > most:
+            at = next((at for at in range(most, most // 2, -1) if self._begins_word(ids[at])), most)
+            pieces.append(ids[:at])
+            ids = ids[at:]
+        return [*pieces, ids]
+
+    def _begins_word(self, id: int) -> bool:
+        token = self.tokenizer.id_to_token(id)
+        return token is not None and token.startswith(SPACE)
 
     def run(self, encoded: list[Source]) -> list[tuple[Any, int]]:
         pieces = [(i, ids) for i, source in enumerate(encoded) for ids in source.pieces]
-        written: list[list[int]] = [[] for _ in pieces]
-        for rows in buckets([len(ids) * encoded[i].beams for i, ids in pieces], BATCH):
+        written: list[Written] = [Written([], True)] * len(pieces)
+        for rows in buckets([len(ids) * encoded[i].beams for i, ids in pieces], CUT):
             beams = max(encoded[pieces[row][0]].beams for row in rows)
             limits = [self._limit(encoded[pieces[row][0]], pieces[row][1]) for row in rows]
             best = beam_search(self.graphs, [pieces[row][1] for row in rows], limits, beams)
-            for row, ids in zip(rows, best, strict=True):
-                written[row] = ids
-        found: list[list[list[int]]] = [[] for _ in encoded]
-        for (i, _), ids in zip(pieces, written, strict=True):
-            found[i].append(ids)
+            for row, one in zip(rows, best, strict=True):
+                written[row] = one
+        found: list[list[Written]] = [[] for _ in encoded]
+        for (i, _), one in zip(pieces, written, strict=True):
+            found[i].append(one)
         return [self._joined(source, parts) for source, parts in zip(encoded, found, strict=True)]
 
     def _limit(self, source: Source, ids: list[int]) -> int:
         return min(source.limit, longest_target(ids), self.config["longest"] - 1)
 
-    def _joined(self, source: Source, parts: list[list[int]]) -> tuple[Any, int]:
-        """The translated pieces as one text, and the tokens read and written."""
-        kept, left = [], source.limit
-        for ids in parts:
-            kept.append(ids[:left])
+    def _joined(self, source: Source, parts: list[Written]) -> tuple[Any, int]:
+        """The translated pieces as one text, told to be cut off if a limit was met, and the tokens read and written."""
+        kept, left, is_whole = [], source.limit, True
+        for part in parts:
+            kept.append(part.ids[:left])
+            is_whole &= part.is_whole and len(part.ids) <= left
             left -= len(kept[-1])
-        text = " ".join(self.tokenizer.decode(ids).strip() for ids in kept if ids)
-        return {"translation_text": text}, sum(len(ids) - 1 for ids in source.pieces) + source.limit - left
+        output = {"translation_text": " ".join(self.tokenizer.decode(ids).strip() for ids in kept if ids)}
+        quantity = sum(len(ids) - 1 for ids in source.pieces) + source.limit - left
+        return output if is_whole else {**output, "finish_reason": "length"}, quantity
 
 
 def longest_target(source: list[int]) -> int:

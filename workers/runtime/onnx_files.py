@@ -1,4 +1,4 @@
-"""PyTorch modules to ONNX files, and those to 8-bit integers. Only the export process imports this."""
+"""PyTorch modules to ONNX files. Only the export process imports this."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,15 +40,3 @@ def write_onnx(drawing: Drawing, path: Path) -> None:
 def _shapes(drawing: Drawing) -> dict[str, Any]:
     dim = torch.export.Dim
     return {name: dict.fromkeys(drawing.axes.get(name, {}), dim.DYNAMIC) for name in drawing.inputs}
-
-
-def quantise(source: Path, target: Path) -> None:
-    """Weights of matrix products and embeddings as int8, activations quantised while running (dynamic quantisation,
-    ONNX Runtime; Jacob et al. 2018, "Quantization and Training of Neural Networks")."""
-    import logging
-
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    logging.disable(logging.WARNING)  # it advises a preprocessing that the exporter has done already
-    quantize_dynamic(source, target, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gather", "Gemm"])
-    logging.disable(logging.NOTSET)
