@@ -26,7 +26,7 @@ OPTIONS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "shared_buffers": "64MB",
-    "max_connections": "100",
+    "max_connections": "200",  # a thread of the web server may hold one
     "recovery_init_sync_method": "syncfs",  # one call after a crash instead of an fsync of each of a thousand files
     "jit": "off",
     "io_method": "sync",

@@ -18,19 +18,19 @@ import redis
 import structlog
 from django.conf import settings
 from redis.backoff import NoBackoff
-from redis.commands.core import Script
 from redis.retry import Retry
+
+from maas.queue.store import Lines, Script
 
 log = structlog.get_logger()
 MINUTE = 60_000_000  # microseconds
 REST = 5.0  # seconds without a try after Redis did not answer, so that one call waits for it once at most
-PATIENCE = {"socket_connect_timeout": 0.5, "socket_timeout": 0.5}  # seconds
-CONNECTIONS = 32  # of one process; more threads than that wait for each other, which is quicker than to connect
+PATIENCE = 0.5  # seconds
 LOCAL_SHARE, LOCAL_LEAST = 4, 60  # without Redis: a quarter of a limit, but one a second
 LOCAL_ENTRIES = 10_000  # limits that a process remembers without Redis
 
 # Redis's own clock, because those of the web machines differ. Numbers stay below 2^53, and %.0f writes them in full.
-TAKE = """
+TAKE = Script("""
 local now = tonumber(ARGV[1])
 if now == 0 then local t = redis.call('TIME'); now = t[1] * 1000000 + t[2] end
 local wholes, answer = {}, {0}
@@ -50,7 +50,7 @@ for i, key in ipairs(KEYS) do
   answer[#answer + 1] = after - now
 end
 return answer
-"""
+""")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Verdict:
     is_local: bool = False
 
 
-_script: Script | None = None
+_lines: Lines | None = None
 _away_until = 0.0  # on the monotonic clock
 _local: dict[str, int] = {}  # what Redis would hold
 _lock = Lock()
@@ -104,13 +104,12 @@ def clock() -> int:
 
 
 def connect() -> redis.Redis:
-    """Connections that give up soon: a limit is not worth waiting for.
+    """A client that gives up soon: a limit is not worth waiting for.
 
-    One that died unnoticed is made anew at once. A call that timed out is not repeated, for it may have been counted.
+    A connection that died unnoticed is made anew at once. A call that timed out is not repeated, for it may have been counted.
     """
     again = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
-    options: dict[str, Any] = {"max_connections": CONNECTIONS, "timeout": 1, "retry": again, **PATIENCE}
-    return redis.Redis(connection_pool=redis.BlockingConnectionPool.from_url(settings.REDIS_URL, **options))
+    return redis.Redis.from_url(settings.REDIS_URL, retry=again, socket_connect_timeout=PATIENCE, socket_timeout=PATIENCE)
 
 
 def take(limits: Sequence[Limit]) -> Verdict:
@@ -131,19 +130,19 @@ def _ask(limits: Sequence[Limit]) -> list[int] | None:
         return None
     arguments = [clock(), *(figure for limit in limits for figure in (limit.step, limit.most, limit.cost))]
     try:
-        return _loaded()(keys=[limit.bucket for limit in limits], args=arguments)  # type: ignore[no-any-return]
+        return _asked().run(TAKE, *arguments, keys=[limit.bucket for limit in limits])  # type: ignore[no-any-return]
     except (redis.RedisError, OSError) as error:
         _away_until = time.monotonic() + REST
         log.warning("limits_counted_locally", seconds=REST, error=str(error))
         return None
 
 
-def _loaded() -> Script:
-    """The script, called by its hash (EVALSHA); redis-py sends its text again to a Redis that does not know it."""
-    global _script
-    if _script is None:
-        _script = connect().register_script(TAKE)
-    return _script
+def _asked() -> Lines:
+    """This process's connections for it."""
+    global _lines
+    if _lines is None:
+        _lines = Lines(patience=PATIENCE, client=connect)
+    return _lines
 
 
 def _verdict(limits: Sequence[Limit], answer: list[int], *, is_local: bool = False) -> Verdict:

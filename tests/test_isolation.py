@@ -5,10 +5,11 @@ import uuid
 import pytest
 from django.apps import apps
 from django.db import connection, transaction
-from django.db.utils import ProgrammingError
+from django.db.utils import DataError, ProgrammingError
 
 from apps.accounts.models import ApiKey, Membership, Tenant
-from maas.tenancy import SystemUse, as_system, as_tenant, as_user
+from maas.tenancy import SystemUse, as_system, as_tenant, as_user, run_as_system
+from tests.walk import left_behind
 
 
 def tenant_tables() -> list[str]:
@@ -92,3 +93,19 @@ def test_the_system_needs_a_reason_and_gives_its_role_back(cast) -> None:
     with as_system(SystemUse.SWEEP):
         assert ApiKey.objects.filter(tenant__in=[cast.tenant, cast.other]).count() == 2
     assert not ApiKey.objects.exists()
+
+
+def test_what_the_system_runs_in_one_trip_leaves_no_role_behind() -> None:
+    assert run_as_system(SystemUse.SWEEP, "SELECT current_user || %s", ["!"]) == "maas_system!"
+    assert left_behind() == ("", "", "maas_app")
+    with pytest.raises(DataError):
+        run_as_system(SystemUse.SWEEP, "SELECT 1 / %s", [0])
+    assert left_behind() == ("", "", "maas_app")
+    with pytest.raises(TypeError, match="Say why"):
+        run_as_system("sweep", "SELECT 1", [])  # type: ignore[arg-type]
+
+
+def test_inside_a_transaction_it_is_a_part_of_it(cast) -> None:
+    with as_tenant(cast.tenant.id):
+        assert run_as_system(SystemUse.SWEEP, "SELECT current_user", []) == "maas_system"
+        assert left_behind() == (str(cast.tenant.id), "", "maas_app")

@@ -92,7 +92,7 @@ def no_redis(monkeypatch) -> redis.Redis:
     """A port where nobody listens."""
     dead = redis.Redis(port=1, socket_connect_timeout=0.2, retry=Retry(NoBackoff(), 0))
     monkeypatch.setattr(limits, "connect", lambda: dead)
-    monkeypatch.setattr(limits, "_script", None)
+    monkeypatch.setattr(limits, "_lines", None)
     monkeypatch.setattr(limits, "_away_until", 0.0)
     monkeypatch.setattr(limits, "_local", {})
     return dead
@@ -300,7 +300,7 @@ def test_without_redis_no_limit_grows(cast, on_plan, no_redis) -> None:
 def test_a_redis_that_is_away_is_asked_once_in_a_while(cast, on_plan, no_redis, monkeypatch) -> None:
     on_plan(requests_per_minute=100)
     look(cast.key)
-    monkeypatch.setattr(limits, "_loaded", lambda: pytest.fail("asked again"))
+    monkeypatch.setattr(limits, "_asked", lambda: pytest.fail("asked again"))
     assert look(cast.key)["x-ratelimit-degraded"] == "true"
     monkeypatch.undo()
 
@@ -308,7 +308,7 @@ def test_a_redis_that_is_away_is_asked_once_in_a_while(cast, on_plan, no_redis, 
 @pytest.mark.parametrize("answers", ["nobody", "never"])
 def test_a_redis_that_is_gone_or_hangs_costs_one_call_a_second_at_most(cast, on_plan, settings_of, monkeypatch, answers) -> None:
     on_plan(requests_per_minute=100)
-    monkeypatch.setattr(limits, "_script", None)
+    monkeypatch.setattr(limits, "_lines", None)
     monkeypatch.setattr(limits, "_local", {})
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -318,7 +318,7 @@ def test_a_redis_that_is_gone_or_hangs_costs_one_call_a_second_at_most(cast, on_
             began = time.monotonic()
             assert look(cast.key)["x-ratelimit-degraded"] == "true"
             assert time.monotonic() - began < 1.5
-            monkeypatch.setattr(limits, "_loaded", lambda: pytest.fail("asked again"))
+            monkeypatch.setattr(limits, "_asked", lambda: pytest.fail("asked again"))
             assert [look(cast.key).status_code for _ in range(5)] == [200] * 5
 
 

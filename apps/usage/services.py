@@ -14,7 +14,7 @@ from apps.usage import rollups, spans
 from apps.usage.models import ArchivedMonth, Kind, UsageRecord
 from apps.usage.periods import end_of, month_of, period_of, start_of
 from maas import errors
-from maas.tenancy import SystemUse, as_system, as_tenant
+from maas.tenancy import SystemUse, as_tenant, run_as_system
 
 GROUPS = {
     "day": "to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
@@ -23,6 +23,7 @@ GROUPS = {
     "key": "key_id",
     "job": "job_id",
 }
+SETTLE = "SELECT maas_settle(%s, %s)"
 REPORT_DAYS = 366
 roll_up = rollups.roll_up
 CHARGED_WITHIN = timedelta(days=7)  # after work began: a batch has a day, an answer that is kept to be repeated too
@@ -67,10 +68,7 @@ def settle_calls(calls: list[tuple[UUID, UsageLine]]) -> set[str]:
     A call that its caller has given up (`void_call`), or whose reservation was closed, is not charged and its source is
     not in the answer.
     """
-    if not calls:
-        return set()
-    with as_system(SystemUse.SETTLE_CALLS):
-        return _settle(calls)
+    return set(run_as_system(SystemUse.SETTLE_CALLS, SETTLE, _given(calls))) if calls else set()
 
 
 def void_call(tenant: Tenant, line: UsageLine) -> bool:
@@ -95,10 +93,14 @@ def _settle(rows: list[tuple[UUID, UsageLine]]) -> set[str]:
     """Into the ledger, and from what is reserved to what is used: one statement (migration 0003)."""
     if not rows:
         return set()
-    given = [{**line.__dict__, "tenant_id": tenant_id, "period": period_of(line.source)} for tenant_id, line in rows]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT maas_settle(%s, %s)", [orjson.dumps(given).decode(), timezone.now()])
+        cursor.execute(SETTLE, _given(rows))
         return set(cursor.fetchone()[0])
+
+
+def _given(rows: list[tuple[UUID, UsageLine]]) -> list[Any]:
+    lines = [{**line.__dict__, "tenant_id": tenant_id, "period": period_of(line.source)} for tenant_id, line in rows]
+    return [orjson.dumps(lines).decode(), timezone.now()]
 
 
 # ---------- reading ----------

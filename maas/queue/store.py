@@ -3,7 +3,7 @@ a time, because its general client takes several times as long for each."""
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
@@ -31,11 +31,13 @@ class Script:
 class Lines:
     """Connections to one Redis, each used by one thread at a time; as many as there are trips at once.
 
-    `seconds` is the longest that a command blocks. All methods raise redis.RedisError.
+    `seconds` is the longest that a command blocks, `patience` how long an answer may take, `client` has the settings of the
+    connections. All methods raise redis.RedisError.
     """
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        self._patience = seconds + SLEEP_SECONDS if seconds else ANSWER_SECONDS
+    def __init__(self, seconds: float = 0.0, *, patience: float | None = None, client: Callable[[], redis.Redis] | None = None) -> None:
+        self._patience = patience or (seconds + SLEEP_SECONDS if seconds else ANSWER_SECONDS)
+        self._client = client or connect
         self._idle: list[redis.Connection] = []
 
     def ask(self, *commands: Command) -> list[Any]:
@@ -51,12 +53,12 @@ class Lines:
             self._idle.clear()  # the others are as old
             return self._talk(self._connect(), packed, len(commands))
 
-    def run(self, script: Script, *arguments: str | bytes | int | float) -> Any:
+    def run(self, script: Script, *arguments: str | bytes | int | float, keys: Sequence[str] = ()) -> Any:
         """What a script returns."""
         try:
-            return self.ask(("EVALSHA", script.sha, 0, *arguments))[0]
+            return self.ask(("EVALSHA", script.sha, len(keys), *keys, *arguments))[0]
         except redis.exceptions.NoScriptError:
-            return self.ask(("EVAL", script.text, 0, *arguments))[0]
+            return self.ask(("EVAL", script.text, len(keys), *keys, *arguments))[0]
 
     def _talk(self, line: redis.Connection, packed: bytes, answers: int) -> list[Any]:
         try:
@@ -72,7 +74,7 @@ class Lines:
         return found
 
     def _connect(self) -> redis.Connection:
-        pool = connect().connection_pool
+        pool = self._client().connection_pool
         line = pool.connection_class(**{**pool.connection_kwargs, "socket_timeout": self._patience})
         line.connect()
         return line  # type: ignore[no-any-return]
