@@ -7,6 +7,7 @@ shown and the number of series stays small.
 
 import os
 import socket
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -47,20 +48,33 @@ def folder() -> Path:
     return Path(settings.MAAS_HOME) / "run" / "metrics" / socket.gethostname()
 
 
-@cache
+_made: tuple[Any, ...] | None = None
+_making = threading.Lock()
+
+
 def _instruments() -> tuple[Any, ...]:
-    """Made on first use: prometheus-client decides when it is imported where figures are kept."""
+    """Made on first use, and once: two threads may come first, and two counters of one name would overwrite each other."""
+    global _made
+    if _made is None:
+        with _making:
+            _made = _made or _make()
+    return _made
+
+
+def _make() -> tuple[Any, ...]:
+    """Queue seconds, compute seconds, batch sizes, calls, bytes. prometheus-client decides when it is imported where it keeps them."""
     folder().mkdir(parents=True, exist_ok=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder())
     from prometheus_client import Counter, Gauge, Histogram
 
     model = ["model"]
+    nowhere: Any = {"registry": None}  # what is read are the files
     return (
-        Histogram("maas_queue_seconds", "From the arrival of a call to the beginning of its run.", model, buckets=SECONDS),
-        Histogram("maas_compute_seconds", "The run of a batch.", model, buckets=SECONDS),
-        Histogram("maas_batch_size", "Inputs that were run together.", model, buckets=SIZES),
-        Counter("maas_calls", "Calls by what became of them.", ["model", "outcome"]),
-        Gauge("maas_models_loaded_bytes", "Memory of the loaded models of all processes.", multiprocess_mode="livesum"),
+        Histogram("maas_queue_seconds", "From the arrival of a call to the beginning of its run.", model, buckets=SECONDS, **nowhere),
+        Histogram("maas_compute_seconds", "The run of a batch.", model, buckets=SECONDS, **nowhere),
+        Histogram("maas_batch_size", "Inputs that were run together.", model, buckets=SIZES, **nowhere),
+        Counter("maas_calls", "Calls by what became of them.", ["model", "outcome"], **nowhere),
+        Gauge("maas_models_loaded_bytes", "Memory of the loaded models of all processes.", multiprocess_mode="livesum", **nowhere),
     )
 
 

@@ -6,6 +6,7 @@ Used by tests/test_online_faults.py in short and by `python -m bench.online_faul
 import asyncio
 import json
 import random
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -21,13 +22,14 @@ SERVERS = ("online-1", "online-2")
 
 @dataclass
 class Report:
-    """What came of a run: calls by status and code, the latest answer after its deadline in seconds, how often calls were
-    put back in line, and calls that were charged and not answered, or answered and not charged."""
+    """What came of a run: calls by status and code, the latest answer after its deadline in seconds (less what the machine
+    stood still), how often calls were put back in line, and calls that were charged and not answered, or answered and not charged."""
 
     seconds: float = 0.0
     kills: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     latest: float = float("-inf")
+    stalled: float = 0.0  # the longest that this whole machine, or this process, stood still
     put_back: int = 0
     unanswered: int = 0
     uncharged: int = 0
@@ -68,6 +70,28 @@ async def _call(port: int, secret: str, deadline: float) -> Outcome:
         return Outcome(0)
 
 
+class Stalls:
+    """Seconds that nothing ran, which no deadline can help: virtual machines are stopped now and then."""
+
+    def __init__(self) -> None:
+        self.longest, self._ended = 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "Stalls":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        before = time.monotonic()
+        while not self._ended.wait(0.05):
+            now = time.monotonic()
+            self.longest, before = max(self.longest, now - before - 0.05), now
+
+
 def kill_servers(running: Platform, dice: random.Random, seconds: float) -> int:
     """Kill a server at random moments, now and then both at once; how many."""
     kills, end = 0, time.monotonic() + seconds
@@ -83,7 +107,7 @@ def run(running: Platform, *, seconds: float, seed: int, callers: int = 24, dead
     """Calls for so long while servers are killed, and whether the ledger is what was answered."""
     key = _key()
     before = _put_back(running)
-    with ThreadPoolExecutor(1) as pool:
+    with Stalls() as stalls, ThreadPoolExecutor(1) as pool:
         calling = pool.submit(asyncio.run, call_for(running.port, key.secret, seconds=seconds, callers=callers, deadline=deadline))
         kills = kill_servers(running, random.Random(seed), seconds)
         outcomes = calling.result()
@@ -93,7 +117,7 @@ def run(running: Platform, *, seconds: float, seed: int, callers: int = 24, dead
     end_leases(key.row.tenant)
     return Report(
         seconds, kills, Counter(f"{one.status} {one.code or ''}".strip() for one, _ in outcomes),
-        max(took - deadline for _, took in outcomes),
+        max(took - deadline for _, took in outcomes) - stalls.longest, stalls.longest,
         _put_back(running) - before, len(mine.keys() - answered), len(answered - mine.keys()), audit_books(key.row.tenant)["reserved"],
     )  # fmt: skip
 

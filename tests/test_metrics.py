@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -49,6 +51,22 @@ def test_figures_of_several_processes_are_added_up_and_outlive_them() -> None:
     assert (found["maas_queue_seconds_count"], round(found["maas_queue_seconds_sum"], 6)) == (5, 2.5)
     assert (found["maas_batch_size_count"], found["maas_batch_size_sum"]) == (3, 7)
     assert (found["maas_compute_seconds_count"], found["maas_calls_total"]) == (3, 4)
+
+
+def test_threads_that_come_first_together_count_in_one_place(monkeypatch) -> None:
+    monkeypatch.setattr(metrics, "_made", None)
+    pause, at_once = sys.getswitchinterval(), threading.Barrier(16)
+
+    def first(_: int) -> int:
+        at_once.wait()
+        return id(metrics._instruments())
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            assert len(set(pool.map(first, range(16)))) == 1
+    finally:
+        sys.setswitchinterval(pause)
 
 
 def test_memory_of_processes_that_ended_is_not_counted() -> None:
@@ -110,6 +128,7 @@ def test_behind_a_proxy_its_own_address_counts_for_nothing(settings_of) -> None:
     """Its peers are all on this machine: only what the proxy says of its caller decides, and that is never this machine."""
     with settings_of(SECURE_PROXY_SSL_HEADER=("HTTP_X_FORWARDED_PROTO", "https"), MAAS_METRICS_ALLOW=["127.0.0.0/8", "::1", "10.0.0.0/8"]):
         assert get("127.0.0.1")[0] == 403
+        assert get("10.0.0.1")[0] == 403  # the proxy itself, which says of nobody that they asked
         assert get("127.0.0.1", X_FORWARDED_FOR="203.0.113.7")[0] == 403
         assert get("127.0.0.1", X_FORWARDED_FOR="127.0.0.1")[0] == 403
         assert get("127.0.0.1", X_FORWARDED_FOR="10.0.0.1, 203.0.113.7")[0] == 403

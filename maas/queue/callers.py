@@ -21,7 +21,7 @@ from maas.queue.calls import PREFIX, Answer, Call, pack_body, read_answer, ticke
 
 log = structlog.get_logger(__name__)
 BLOCK = 2.0  # seconds that the reader sleeps in Redis; as long after the last answer it rests
-LIFE = 20  # seconds after which a process that says nothing counts as dead
+LIFE = 30  # seconds after which a process that says nothing counts as dead
 MANY = 256  # answers of one trip
 PATIENCE = 0.2  # seconds between attempts to reach Redis
 

@@ -60,7 +60,7 @@ if full or mine + work > weight * (limit - total) then
   return {seconds, full and 1 or 0}
 end
 local caller = P .. 'caller:' .. ARGV[6]
-if call('EXISTS', caller) == 0 then call('SET', caller, '1', 'EX', 20) end
+if call('EXISTS', caller) == 0 then call('SET', caller, '1', 'EX', 30) end
 if call('HSETNX', P .. 'bodies:' .. version, ARGV[3], ARGV[5]) == 0 then return 0 end
 account(version, tenant, work)
 call('RPUSH', P .. 'line:' .. version .. tenant, ARGV[4])
