@@ -10,9 +10,18 @@ from maas import ids
 
 
 def render_prediction(
-    prediction_id: UUID, *, model: str, version: int, outputs: Any, units: int, unit: str, queue_ms: float, compute_ms: float
-) -> dict[str, Any]:
-    """`outputs` is one output or a list, as the inputs were; times are in milliseconds."""
+    prediction_id: UUID,
+    *,
+    model: str,
+    version: int,
+    outputs: Any,
+    units: int,
+    unit: str,
+    queue_ms: float,
+    compute_ms: float,
+    batch: int = 1,
+) -> dict[str, Any]:  # fmt: skip
+    """`outputs` is one output or a list, as the inputs were; times are in milliseconds, `batch` inputs were run together."""
     return {
         "id": ids.encode(ids.PREDICTION, prediction_id),
         "object": "prediction",
@@ -21,7 +30,7 @@ def render_prediction(
         "version": version,
         "outputs": outputs,
         "usage": {"units": units, "unit": unit},
-        "timing": {"queue_ms": round(queue_ms, 1), "compute_ms": round(compute_ms, 1)},
+        "timing": {"queue_ms": round(queue_ms, 1), "compute_ms": round(compute_ms, 1), "batch_size": batch},
     }
 
 

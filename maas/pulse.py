@@ -5,6 +5,7 @@ A worker that runs one task at a time cannot answer while it works, so for worke
 
 import os
 import sys
+import time
 import urllib.request
 
 import redis
@@ -19,9 +20,10 @@ def web() -> bool:
 
 def online() -> bool:
     """The model server of this host was heard from in the last seconds."""
-    from maas.queue import SERVERS
+    from maas.queue.servers import SERVERS, SILENCE
 
-    return any(_redis().scan_iter(f"{SERVERS}{os.uname().nodename}:*", count=100))
+    heard = _redis().zrangebyscore(SERVERS, time.time() - SILENCE, "+inf")
+    return any(runner.decode().startswith(f"{os.uname().nodename}:") for runner in heard)  # type: ignore[union-attr]
 
 
 def worker() -> bool:

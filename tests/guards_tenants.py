@@ -28,7 +28,7 @@ TENANTS = (
     Guard(
         "a key's models",
         "apps/catalog/services.py",
-        'if allowed and parts["name"] not in allowed:',
+        "if allowed and name not in allowed:",
         "if False:",
         "tests/test_key_limits.py -k models",
     ),

@@ -34,6 +34,7 @@ class Units(serializers.Serializer):
 class Timing(serializers.Serializer):
     queue_ms = serializers.FloatField()
     compute_ms = serializers.FloatField()
+    batch_size = serializers.IntegerField(help_text="Inputs that were run together, yours among them.")
 
 
 class PredictionOutput(serializers.Serializer):

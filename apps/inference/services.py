@@ -200,7 +200,7 @@ def _void(tenant: Tenant, call_id: UUID, key_id: UUID | None, version: catalog.V
 def _render(call: queue.Call, version: catalog.Version, answer: queue.Answer, *, as_list: bool) -> dict[str, Any]:
     return render_prediction(
         call.id, model=version.model.name, version=version.number, outputs=answer.outputs if as_list else answer.outputs[0],
-        units=answer.units, unit=version.rate["unit"], queue_ms=answer.queue_ms, compute_ms=answer.compute_ms,
+        units=answer.units, unit=version.rate["unit"], queue_ms=answer.queue_ms, compute_ms=answer.compute_ms, batch=answer.batch,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from maas.queue.calls import PREFIX, Answer, Call, pack_answer, read_call
 BELL = PREFIX + "bell"
 DEPTHS = PREFIX + "depths"
 LABELS = PREFIX + "labels"
+SERVERS = PREFIX + "servers"
 SILENCE = 5  # seconds without a beat after which a server counts as dead
 REPLY_SECONDS = 60  # that answers wait for a process that does not fetch them
 DIED = pack_answer(
@@ -91,7 +92,7 @@ def beat(server: str, runners: Collection[str], *, ready: bool) -> int:
 
 def leave(server: str, runners: Collection[str]) -> None:
     """Say that a server has answered all that it held, and ends. Raises RedisError."""
-    store.LINES.ask(("ZREM", PREFIX + "ready", server), ("ZREM", PREFIX + "servers", *runners))
+    store.LINES.ask(("ZREM", PREFIX + "ready", server), ("ZREM", SERVERS, *runners))
 
 
 def alive() -> bool:

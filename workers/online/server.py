@@ -96,7 +96,7 @@ class Server:
             if dead := queue.beat(self.name, self.runners, ready=self.is_warm):
                 log.warning("calls of a server that died are in line again", runners=dead)
             queue.label(dict(self.labels))
-            metrics.set_loaded_bytes(getattr(LOADED, "memory_bytes", int)())  # stand-in until it is there
+            metrics.set_loaded_bytes(LOADED.memory_bytes())
         except redis.RedisError as error:
             log.warning("heartbeat failed", error=str(error))
 
@@ -175,9 +175,8 @@ class Server:
 
 def _ready(version_id: UUID) -> tuple[catalog.Version, Predictor] | None:
     """The version and its predictor, or None while it loads. Raises an error for its callers when it cannot be loaded."""
-    ready = getattr(LOADED, "ready", LOADED.get)  # stand-in until LOADED.ready is there
     try:
-        return ready(version_id)  # type: ignore[no-any-return]
+        return LOADED.ready(version_id)
     except errors.MaasError:
         raise
     except Exception as error:
