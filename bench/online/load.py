@@ -1,0 +1,106 @@
+"""Load by wrk: a window at one concurrency, what it answered, and the processor time that the server took for it."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SCRIPT = Path(__file__).with_name("wrk.lua")
+TIMEOUT = 60  # seconds that one answer may take
+LEAD = 0.1  # seconds that wrk takes to start
+
+
+class LoadError(RuntimeError):
+    """The load could not be made; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where calls go: an address, a key if one is needed, and how inputs become a body and an answer becomes outputs."""
+
+    url: str
+    path: str
+    body: Callable[[Any], dict[str, Any]]
+    read: Callable[[Any], Any]
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Window:
+    """One measured window: answers a second, latencies in milliseconds, processor milliseconds of one answered call.
+
+    `answered` counts all answers, also those after the window's end, and `failed` whatever was not a 2xx.
+    """
+
+    concurrency: int
+    seconds: float
+    per_second: float
+    p50: float
+    p95: float
+    p99: float
+    largest: float
+    cpu_ms: float
+    answered: int
+    failed: int
+
+
+def find_wrk() -> str:
+    """The program; LoadError where it is not installed."""
+    found = shutil.which("wrk")
+    if found is None:
+        raise LoadError("wrk, the load generator, is not installed. On Debian or Ubuntu type: apt-get install wrk")
+    return found
+
+
+def write_bodies(path: Path, bodies: list[dict[str, Any]]) -> Path:
+    """The file that the script reads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(body) + "\n" for body in bodies))
+    return path
+
+
+def press(
+    target: Target, bodies: Path, *, concurrency: int, seconds: float, cpu: Callable[[], float] = lambda: 0.0, rate: float = 0.0
+) -> Window:
+    """Keep `concurrency` connections busy for so long, or call `rate` times a second over them.
+
+    `cpu` gives the seconds of processor time that the server has used so far. LoadError when wrk fails.
+    """
+    begun = time.monotonic()
+    stop = begun + LEAD + seconds
+    process = _start(target, bodies, concurrency, stop, rate, math.ceil(LEAD + seconds + _drain(concurrency)))
+    before = cpu()
+    time.sleep(max(0.0, stop - time.monotonic()))
+    used = cpu() - before
+    output, _ = process.communicate(timeout=_drain(concurrency) + TIMEOUT + 10)
+    return _read(output, process.returncode, concurrency, stop, used)
+
+
+def _drain(concurrency: int) -> float:
+    """Seconds in which what was sent is answered: a slow server needs some for each open call."""
+    return 1.0 + concurrency / 24
+
+
+def _start(target: Target, bodies: Path, concurrency: int, stop: float, rate: float, duration: int) -> subprocess.Popen[str]:
+    command = [find_wrk(), "-t1", f"-c{concurrency}", f"-d{duration}s", f"--timeout={TIMEOUT}s", "-s", str(SCRIPT), target.url + target.path]
+    ours = {"BENCH_BODIES": str(bodies), "BENCH_KEY": target.key, "BENCH_STOP": f"{stop:.6f}", "BENCH_RATE": str(rate)}
+    return subprocess.Popen(command, env={**os.environ, **ours}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def _read(output: str, code: int, concurrency: int, stop: float, used: float) -> Window:
+    lines = [line.removeprefix("RESULT ") for line in output.splitlines() if line.startswith("RESULT ")]
+    if code != 0 or not lines:
+        raise LoadError(f"wrk failed with code {code}:\n{output[-2000:]}")
+    found = json.loads(lines[0])
+    failed = found["bad_status"] + found["broken"] + found["late"]
+    inside, seconds = max(found["inside"] - concurrency, 0), stop - found["began"]  # each connection asks once before its first call
+    return Window(
+        concurrency, seconds, inside / seconds, found["p50"], found["p95"], found["p99"], found["max"],
+        1000 * used / max(inside, 1), found["answered"], failed,
+    )  # fmt: skip
