@@ -36,7 +36,9 @@ def shared_versions() -> list[str]:
 
 def installed(python: Path, *names: str) -> dict[str, str]:
     """Versions of packages in an environment; those that it lacks are left out."""
-    code = "import sys, importlib.metadata as m\nfor n in sys.argv[1:]:\n  try: print(n, m.version(n))\n  except m.PackageNotFoundError: pass"
+    code = (
+        "import sys, importlib.metadata as m\nfor n in sys.argv[1:]:\n  try: print(n, m.version(n))\n  except m.PackageNotFoundError: pass"
+    )
     done = subprocess.run([python, "-c", code, *names], check=True, capture_output=True, text=True)
     return dict(line.split() for line in done.stdout.splitlines())
 

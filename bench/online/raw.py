@@ -29,13 +29,16 @@ Feed = dict[str, np.ndarray]
 @dataclass(frozen=True)
 class Raw:
     """Median milliseconds of one input alone, with one thread and with all; inputs a second in batches of 32 as they arrive and
-    sorted by length, and which way of using the cores was best."""
+    sorted by length; which way of using the cores was best; processor milliseconds of an input alone and in those batches."""
 
     one_thread_ms: float
     all_threads_ms: float
     per_second: float
     sorted_per_second: float
     best: str
+    alone_cpu_ms: float
+    cpu_ms: float
+    sorted_cpu_ms: float
 
     @property
     def alone_ms(self) -> float:
@@ -67,11 +70,12 @@ def _measure(facts: dict[str, Any], inputs: list[Any], seconds: float) -> Raw:
     ordered = _batches(model, facts["task"], [inputs[i] for i in sorted(range(len(inputs)), key=lengths.__getitem__)])
     singles = [_encode(model, facts["task"], [value]) for value in inputs]
     narrow, wide = _session(facts, 1), _session(facts, CORES)
-    alone = [_milliseconds(session, singles, seconds) for session in (narrow, wide)]
+    (one_ms, one_cpu), (all_ms, _) = (_alone(session, singles, seconds) for session in (narrow, wide))
     ways = {f"{CORES} runs of 1 thread": (narrow, CORES), f"1 run of {CORES} threads": (wide, 1)}
     rates = {name: _rate(*way, arrived, seconds) for name, way in ways.items()}
-    best = max(rates, key=rates.__getitem__)
-    return Raw(*alone, rates[best], _rate(*ways[best], ordered, seconds), best)
+    best = max(rates, key=lambda name: rates[name][0])
+    (rate, cpu), (sorted_rate, sorted_cpu) = rates[best], _rate(*ways[best], ordered, seconds)
+    return Raw(one_ms, all_ms, rate, sorted_rate, best, one_cpu, cpu, sorted_cpu)
 
 
 def _session(facts: dict[str, Any], threads: int) -> onnxruntime.InferenceSession:
@@ -99,20 +103,21 @@ def _length(model: Model, task: str, value: Any) -> int:
     return next(iter(_encode(model, task, [value]).values())).shape[1]
 
 
-def _milliseconds(session: onnxruntime.InferenceSession, feeds: list[Feed], seconds: float) -> float:
-    """Median of one run."""
+def _alone(session: onnxruntime.InferenceSession, feeds: list[Feed], seconds: float) -> tuple[float, float]:
+    """Median milliseconds of one run, and mean milliseconds of processor time."""
     session.run(None, feeds[0])
-    times, limit = [], time.perf_counter() + seconds
+    times, limit, used = [], time.perf_counter() + seconds, time.process_time()
     while time.perf_counter() < limit:
         begun = time.perf_counter()
         session.run(None, feeds[len(times) % len(feeds)])
         times.append(time.perf_counter() - begun)
-    return statistics.median(times) * 1000
+    return statistics.median(times) * 1000, (time.process_time() - used) * 1000 / len(times)
 
 
-def _rate(session: onnxruntime.InferenceSession, runners: int, batches: list[tuple[int, Feed]], seconds: float) -> float:
-    """Inputs a second while so many threads run whole batches one after the other."""
+def _rate(session: onnxruntime.InferenceSession, runners: int, batches: list[tuple[int, Feed]], seconds: float) -> tuple[float, float]:
+    """Inputs a second while so many threads run whole batches one after the other, and processor milliseconds of one."""
     session.run(None, batches[0][1])
+    used = time.process_time()
     counts, limit, begun = [0] * runners, time.perf_counter() + seconds, time.perf_counter()
 
     def run(mine: int) -> None:
@@ -128,7 +133,7 @@ def _rate(session: onnxruntime.InferenceSession, runners: int, batches: list[tup
         thread.start()
     for thread in threads:
         thread.join()
-    return sum(counts) / (time.perf_counter() - begun)
+    return sum(counts) / (time.perf_counter() - begun), 1000 * (time.process_time() - used) / sum(counts)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,9 @@ class Stack:
     def running(self, model: str) -> Running:
         """The server as one that serves this model."""
         path = "/v1/predictions"
-        return Running(Target(self.url, path, lambda value: {"model": model, "inputs": value}, lambda found: found["outputs"], self.key), self.pid)
+        return Running(
+            Target(self.url, path, lambda value: {"model": model, "inputs": value}, lambda found: found["outputs"], self.key), self.pid
+        )
 
     def ledger(self, model: str) -> tuple[int, int]:
         """Calls and units that the ledger holds of this organisation and model."""
@@ -58,6 +60,13 @@ def full_stack(home: Path, models: Path, **settings: str) -> Iterator[Stack]:
     with started(home, ["-m", "maas.up"], models, **settings) as (url, pid):
         key, tenant = json.loads(_ask(home, "key"))
         yield Stack(home, url, pid, key, tenant)
+
+
+@contextmanager
+def bare_stack(home: Path, models: Path, **settings: str) -> Iterator[Stack]:
+    """The same programs without authentication, limits, reservation and settlement, in a home that the full stack has set up."""
+    with started(home, ["-m", "bench.online.bare_up"], models, **settings) as (url, pid):
+        yield Stack(home, url, pid, "", "")
 
 
 @contextmanager
