@@ -47,9 +47,8 @@ def compare(name: str, found: list[Any], wanted: list[Any]) -> None:
     """Different unless texts and places are equal and numbers within TOLERANCE of those of the reference."""
     for row, (one, other) in enumerate(zip(found, wanted, strict=True)):
         if not alike(one, other):
-            raise Different(
-                f"{name} answers input {row} with\n  {json.dumps(one)[:400]}\nand the reference with\n  {json.dumps(other)[:400]}"
-            )
+            shown, expected = json.dumps(one)[:400], json.dumps(other)[:400]
+            raise Different(f"{name} answers input {row} with\n  {shown}\nand the bare model with\n  {expected}")
 
 
 def alike(one: Any, other: Any) -> bool:

@@ -18,8 +18,12 @@ class Settings:
 
     workers: int
     threads: int
-    wait_ms: int = 2
-    is_fast: bool = True
+    wait_ms: int | None = None
+    is_fast: bool | None = None
+
+    def told(self) -> dict[str, Any]:
+        """Those that mean something to the peer."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ PEERS = (
     Peer(
         "litserve", ["litserve==0.2.19"], _litserve, "/predict", _plain, _outputs,
         tried=[Settings(w, t, m, q) for w in (1, 2) for t in (1, 2) for m in (2, 10) for q in (True, False)],
-        chosen={"": Settings(2, 1)},
+        chosen={"": Settings(2, 1, 2, True)},
     ),
     Peer(
         "bentoml", ["bentoml==1.4.40"], _bentoml, "/predict", lambda task, value: {"inputs": [value]}, lambda task, answer: answer[0],
@@ -94,6 +98,6 @@ PEERS = (
     ),
     Peer(
         "mlserver", ["mlserver==1.7.1", "uvloop==0.21.0"], _mlserver, "/v2/models/bench/infer", _tensors, _untensored,
-        tried=[Settings(w, t, m) for w in (0, 1, 2) for t in (1, 2) for m in (2, 10)], chosen={"": Settings(1, 2)},
+        tried=[Settings(w, t, m) for w in (0, 1, 2) for t in (1, 2) for m in (2, 10)], chosen={"": Settings(1, 2, 2)},
     ),
 )  # fmt: skip

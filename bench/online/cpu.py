@@ -1,5 +1,7 @@
 """Processor time and memory of a server's whole tree of processes."""
 
+from pathlib import Path
+
 import psutil
 
 
@@ -37,5 +39,5 @@ def private_bytes(process: psutil.Process) -> int:
 
 
 def _segments(pid: int) -> int:
-    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
-        return next((int(line.split()[1]) * 1024 for line in status if line.startswith("RssShmem:")), 0)
+    lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssShmem:")), 0)

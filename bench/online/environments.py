@@ -22,7 +22,7 @@ def ensure_environment(folder: Path, requirements: list[str]) -> Path:
         return python
     print(f"Making the environment {folder} ...", flush=True)
     venv.create(folder, with_pip=True, clear=True)
-    if not _pip(python, *wanted).returncode == 0:
+    if _pip(python, *wanted).returncode != 0:
         _install_loosely(python, requirements, wanted)
     stamp.write_text("\n".join(wanted))
     return python
@@ -36,11 +36,10 @@ def shared_versions() -> list[str]:
 
 def installed(python: Path, *names: str) -> dict[str, str]:
     """Versions of packages in an environment; those that it lacks are left out."""
-    code = (
-        "import sys, importlib.metadata as m\nfor n in sys.argv[1:]:\n  try: print(n, m.version(n))\n  except m.PackageNotFoundError: pass"
-    )
-    done = subprocess.run([python, "-c", code, *names], check=True, capture_output=True, text=True)
-    return dict(line.split() for line in done.stdout.splitlines())
+    code = "import importlib.metadata as m; [print(d.name.lower(), d.version) for d in m.distributions()]"
+    done = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True)
+    every = dict(line.split() for line in done.stdout.splitlines())
+    return {name: every[name] for name in names if name in every}
 
 
 def _version(name: str) -> str:
@@ -62,7 +61,7 @@ def _install_loosely(python: Path, requirements: list[str], wanted: list[str]) -
 
 def _pip(python: Path, *wanted: str) -> subprocess.CompletedProcess[str]:
     command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-q", *wanted]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
 def _must(done: subprocess.CompletedProcess[str]) -> None:

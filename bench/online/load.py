@@ -88,16 +88,8 @@ def _drain(concurrency: int) -> float:
 
 
 def _start(target: Target, bodies: Path, concurrency: int, stop: float, rate: float, duration: int) -> subprocess.Popen[str]:
-    command = [
-        find_wrk(),
-        "-t1",
-        f"-c{concurrency}",
-        f"-d{duration}s",
-        f"--timeout={TIMEOUT}s",
-        "-s",
-        str(SCRIPT),
-        target.url + target.path,
-    ]
+    options = ["-t1", f"-c{concurrency}", f"-d{duration}s", f"--timeout={TIMEOUT}s", "-s", str(SCRIPT)]
+    command = [find_wrk(), *options, target.url + target.path]
     ours = {"BENCH_BODIES": str(bodies), "BENCH_KEY": target.key, "BENCH_STOP": f"{stop:.6f}", "BENCH_RATE": str(rate)}
     return subprocess.Popen(command, env={**os.environ, **ours}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

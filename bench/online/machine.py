@@ -19,8 +19,8 @@ def describe(plan: Plan) -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {
-            "cpu": _cpu_name(), "cores": os.cpu_count(), "memory_gib": round(psutil.virtual_memory().total / 2**30), "system": platform.system(),
-            "python": platform.python_version(),
+            "cpu": _cpu_name(), "cores": os.cpu_count(), "memory_gib": round(psutil.virtual_memory().total / 2**30),
+            "system": platform.system(), "python": platform.python_version(),
         },
         "versions": {name: _version(name) for name in ("onnxruntime", "onnxruntime-gpu", "tokenizers", "django", "gunicorn", "granian")},
         "peers": {peer.name: _peer(peer.name, plan) for peer in PEERS if peer.name in plan.servers},
@@ -38,7 +38,7 @@ TELLING = {"MAAS_RUNNERS", "MAAS_THREADS", "MAAS_WEB_PROCESSES", "MAAS_WEB_THREA
 def _peer(name: str, plan: Plan) -> dict[str, Any]:
     peer = next(peer for peer in PEERS if peer.name == name)
     python = plan.cache / "venvs" / name / "bin" / "python"
-    chosen = {task or "every task": vars(settings) for task, settings in peer.chosen.items()}
+    chosen = {task or "every task": settings.told() for task, settings in peer.chosen.items()}
     packages = [requirement.partition("==")[0].partition("[")[0] for requirement in peer.requirements]
     return {"settings": chosen, "versions": installed(python, *packages, "onnxruntime", "tokenizers")}
 

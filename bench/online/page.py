@@ -23,8 +23,8 @@ One ONNX file and one tokenizer a model, the same for all: `minilm-squad` (quest
 catalogue, and a CNN of random weights for pictures of 32 x 32, whose own work is next to nothing, so that the server's shows. Inputs are
 the models' own samples, real texts and pictures of their natural lengths, which take turns in a seeded order.
 
-* **maas** is the whole product as `bin/up` starts it: web server, online server, batch and light worker, beat, embedded PostgreSQL and Redis.
-  Each call presents a key and is counted against four limits a minute of a paid plan, reserved from the month's allowance, batched, run,
+* **maas** is the whole product as `bin/up` starts it: web server, online server, batch and light worker, beat, embedded PostgreSQL and
+  Redis. Each call presents a key and is counted against four limits a minute of a paid plan, reserved from the month's allowance, batched, run,
   settled and entered into the ledger. After each model the ledger held exactly the calls that were answered; else the run fails.
 * **maas-bare** is the same web server, queue and online server without authentication, limits, reservation and settlement.
 * **fastapi** is FastAPI and uvicorn with a synchronous endpoint, one run a call, no batching. **litserve**, **bentoml** and **mlserver**

@@ -55,7 +55,8 @@ def _bar(x: float, group: float, index: int, names: list[str], facts: dict[str, 
     row, width = rows[concurrency], (group - GAP) / len(names)
     left, y = x + GAP / 2 + index * width, _y(row["per_second"], top)
     middle, low, high = left + width / 2, _y(row["lowest"], top), _y(row["highest"], top)
-    bar = f'<rect x="{left:.1f}" y="{y:.1f}" width="{width - 2:.1f}" height="{TOP + HEIGHT - y:.1f}" fill="{COLOURS.get(names[index], "#999")}"/>'
+    size, colour = f'width="{width - 2:.1f}" height="{TOP + HEIGHT - y:.1f}"', COLOURS.get(names[index], "#999")
+    bar = f'<rect x="{left:.1f}" y="{y:.1f}" {size} fill="{colour}"/>'
     return f'{bar}<path d="M{middle:.1f} {low:.1f}V{high:.1f}" stroke="#222"/>'
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def _folder(peer: Peer, subject: Subject, cache: Path, settings: Settings, port:
         "host": "127.0.0.1", "http_port": port, "grpc_port": free_port(), "metrics_port": free_port(), "debug": False,
         "parallel_workers": settings.workers,
     }  # fmt: skip
-    batches = {"max_batch_size": 32, "max_batch_time": settings.wait_ms / 1000}
+    batches = {"max_batch_size": 32, "max_batch_time": (settings.wait_ms or 0) / 1000}
     (folder / "settings.json").write_text(json.dumps(server))
     (folder / "model-settings.json").write_text(json.dumps({"name": "bench", "implementation": "mlserver_app.Runtime", **batches}))
     return folder
@@ -85,7 +85,7 @@ def _environment(folder: Path, settings: Settings) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAAS_", "PYTHON", "DJANGO", "BENCH_"))}
     ours = {
         "BENCH_MODEL": str(folder / "model.json"), "BENCH_THREADS": str(settings.threads), "BENCH_WORKERS": str(settings.workers),
-        "BENCH_WAIT_MS": str(settings.wait_ms), "BENCH_QUEUE": "zmq" if settings.is_fast else "mp", "PYTHONUNBUFFERED": "1",
+        "BENCH_WAIT_MS": str(settings.wait_ms or 0), "BENCH_QUEUE": "zmq" if settings.is_fast else "mp", "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": str(folder), "BENTOML_HOME": str(folder / "bentoml"), "BENTOML_DO_NOT_TRACK": "true",
         "DO_NOT_TRACK": "1", "MALLOC_ARENA_MAX": "2",
     }  # fmt: skip
@@ -109,9 +109,7 @@ def stop(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
     below = [one.pid for one in tree(process.pid)]
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(patience)
-    except subprocess.TimeoutExpired:
-        pass
     end(below, signal.SIGKILL, patience=1)
     process.wait()

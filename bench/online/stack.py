@@ -41,10 +41,10 @@ class Stack:
 
     def running(self, model: str) -> Running:
         """The server as one that serves this model."""
-        path = "/v1/predictions"
-        return Running(
-            Target(self.url, path, lambda value: {"model": model, "inputs": value}, lambda found: found["outputs"], self.key), self.pid
-        )
+        target = Target(
+            self.url, "/v1/predictions", lambda value: {"model": model, "inputs": value}, lambda found: found["outputs"], self.key
+        )  # fmt: skip
+        return Running(target, self.pid)
 
     def ledger(self, model: str) -> tuple[int, int]:
         """Calls and units that the ledger holds of this organisation and model."""
@@ -106,7 +106,8 @@ def _ask(home: Path, *words: str) -> str:
     pid = int((home / "run" / "web.pid").read_text().split()[0])
     pairs = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     environment = dict(pair.decode().split("=", 1) for pair in pairs if b"=" in pair)
-    done = subprocess.run([sys.executable, "-m", "bench.online.stack", *words], cwd=ROOT, env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-m", "bench.online.stack", *words]
+    done = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         raise LoadError(f"{words[0]} failed inside the stack:\n{done.stderr[-2000:]}")
     return done.stdout.splitlines()[-1]

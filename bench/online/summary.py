@@ -61,11 +61,11 @@ def table(summary: dict[str, Any]) -> str:
 def _section(model: str, facts: dict[str, Any]) -> str:
     raw, noise = facts["raw"], facts["noise"]
     head = (
-        f"### {model}\n\n"
-        f"Raw ONNX Runtime: one input {raw['one_thread_ms']:.2f} ms with one thread and {raw['all_threads_ms']:.2f} ms with all "
-        f"({raw['alone_cpu_ms']:.2f} CPU-ms); batches of 32 as they arrive {raw['per_second']:.1f}/s ({raw['cpu_ms']:.2f} CPU-ms an input; "
-        f"{raw['best']}), with similar lengths together {raw['sorted_per_second']:.1f}/s ({raw['sorted_cpu_ms']:.2f} CPU-ms). Spread of the "
-        f"calibrations, largest less smallest over the median: {noise['one_thread_ms']:.0%} of a single run, {noise['per_second']:.0%} of the batches.\n"
+        f"### {model}\n\nRaw ONNX Runtime: one input {raw['one_thread_ms']:.2f} ms with one thread and {raw['all_threads_ms']:.2f} ms with "
+        f"all ({raw['alone_cpu_ms']:.2f} CPU-ms); batches of 32 as they arrive {raw['per_second']:.1f}/s ({raw['cpu_ms']:.2f} CPU-ms an "
+        f"input; {raw['best']}), with similar lengths together {raw['sorted_per_second']:.1f}/s ({raw['sorted_cpu_ms']:.2f} CPU-ms). "
+        f"Spread of the calibrations, largest less smallest over the median: {noise['one_thread_ms']:.0%} of a single run, "
+        f"{noise['per_second']:.0%} of the batches.\n"
     )
     columns = ["server", "concurrency", "calls/s", "lowest..highest", "p50 ms", "p95 ms", "p99 ms", "CPU-ms/call", "of raw", "of best peer"]
     lines = [columns, ["---", *["---:"] * (len(columns) - 1)]]
@@ -75,10 +75,9 @@ def _section(model: str, facts: dict[str, Any]) -> str:
 
 def _line(name: str, concurrency: int, row: dict[str, Any]) -> list[str]:
     of_best = f"{row['of_best_peer']:.2f}" if row["of_best_peer"] else ""
-    return [
-        name, str(concurrency), f"{row['per_second']:.1f}", f"{row['lowest']:.1f}..{row['highest']:.1f}", *(f"{row[at]:.1f}" for at in ("p50", "p95", "p99")),
-        f"{row['cpu_ms']:.2f}", f"{row['of_raw']:.2f}", of_best,
-    ]  # fmt: skip
+    middle, low, high = (f"{row[at]:.1f}" for at in ("per_second", "lowest", "highest"))
+    times = [f"{row[at]:.1f}" for at in ("p50", "p95", "p99")]
+    return [name, str(concurrency), middle, f"{low}..{high}", *times, f"{row['cpu_ms']:.2f}", f"{row['of_raw']:.2f}", of_best]
 
 
 # ---------- what was to be reached ----------
@@ -118,9 +117,8 @@ def _tiny(model: str, facts: dict[str, Any], rows: dict[int, Any]) -> list[tuple
         if at in rows and at in servers.get(BARE, {}):
             for name, most in (("p50", 3), ("p99", 10)):
                 more = rows[at][name] - servers[BARE][at][name]
-                found.append(
-                    (f"{model} at {at}: {name} added by authentication, limits and settlement, ms", more, f"at most {most}", more <= most)
-                )
+                what = f"{model} at {at}: {name} added by authentication, limits and settlement, ms"
+                found.append((what, more, f"at most {most}", more <= most))
     return found
 
 
