@@ -25,6 +25,7 @@ class TenantRequest(Request):
     tenant: Any
     key: Any
     claim: Any = None  # see apps.idempotency.api
+    found: tuple[UUID | None, ...] = ()  # see apps.inference.direct
 
 
 class MaasView(APIView):
@@ -36,6 +37,7 @@ class MaasView(APIView):
         super().initial(request, *args, **kwargs)
         request.tenant = request._request.tenant  # type: ignore[attr-defined]
         request.key = request.auth  # type: ignore[attr-defined]
+        request.found = ()  # type: ignore[attr-defined]
 
     def http_method_not_allowed(self, request: Any, *args: Any, **kwargs: Any) -> NoReturn:
         raise errors.MethodNotAllowed(f"{request.method} does not work here. Use {', '.join(self.allowed_methods)}.")

@@ -54,9 +54,9 @@ def numbers(name: str, default: str) -> list[int]:
     return [int(word) for word in found]
 
 
-def networks(name: str) -> list[str]:
+def networks(name: str, default: str = "") -> list[str]:
     """The variable as IP addresses and networks such as 10.0.0.0/8, separated by commas."""
-    found = words(name)
+    found = words(name, default)
     for word in found:
         try:
             ipaddress.ip_network(word)

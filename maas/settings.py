@@ -66,10 +66,11 @@ MIDDLEWARE = [
     "maas.requests.RequestId",
     "maas.metering.TellLimits",
     "django.middleware.security.SecurityMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "maas.browsers.BrowsersBegin",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
-    "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -78,8 +79,9 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "apps.accounts.sessions.NoteSessions",
-    "apps.accounts.middleware.CurrentTenant",
     "axes.middleware.AxesMiddleware",
+    "maas.browsers.BrowsersEnd",
+    "apps.accounts.middleware.CurrentTenant",
 ]
 ROOT_URLCONF = "maas.urls"
 WSGI_APPLICATION = "maas.wsgi.application"
@@ -267,6 +269,11 @@ MAAS_STRIPE_TIMEOUT = env.number("MAAS_STRIPE_TIMEOUT", 20, least=1)  # seconds 
 # ---------- devices ----------
 MAAS_DEVICE = env.text("MAAS_DEVICE", "cpu")
 MAAS_THREADS = env.number("MAAS_THREADS", max(1, (os.cpu_count() or 2) // 2), least=1)
+MAAS_RUNNERS = env.number("MAAS_RUNNERS", 2, least=1)  # batches that one online server has in hand at once
+
+# ---------- metrics ----------
+MAAS_METRICS_ALLOW = env.networks("MAAS_METRICS_ALLOW", "127.0.0.0/8,::1")  # that may read /metrics
+MAAS_METRICS_PORT = env.number("MAAS_METRICS_PORT", 0)  # of an online server that serves its own; 0: none
 
 # ---------- REST ----------
 REST_FRAMEWORK = {

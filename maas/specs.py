@@ -94,8 +94,11 @@ def text(value: Any, *, limit: int, param: str | None = None) -> str:
         raise errors.BadRequest("Must not be empty.", param=param, code="empty")
     if len(value) > limit:
         raise errors.BadRequest(f"Is {len(value):,} characters long; the limit is {limit:,}.", param=param, code="too_long")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise errors.BadRequest("Holds half of a surrogate pair, which is not Unicode text.", param=param, code="invalid_unicode")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        message = "Holds half of a surrogate pair, which is not Unicode text."
+        raise errors.BadRequest(message, param=param, code="invalid_unicode") from None
     return value
 
 

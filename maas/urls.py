@@ -3,11 +3,13 @@
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from maas import health, missing
+from maas import health, missing, scraping
 
 urlpatterns = [
+    path("v1/", include("apps.inference.urls")),  # first: nothing is called as often
     path("healthz", health.healthz),
     path("readyz", health.readyz),
+    path("metrics", scraping.scrape),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api-docs"),
     path("", include("apps.accounts.urls")),
@@ -18,7 +20,6 @@ urlpatterns = [
     path("", include("apps.usage.urls")),
     path("", include("apps.billing.urls")),
     path("", include("apps.payments.urls")),
-    path("", include("apps.inference.urls")),
     path("", include("apps.jobs.urls")),
     path("accounts/", include("apps.accounts.sign_in_urls")),
     path("", include("apps.accounts.operator_urls")),

@@ -124,5 +124,14 @@ def settings_of() -> Callable[..., object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the running product come last: its workers would take what the others put into queues and tables."""
-    items.sort(key=lambda item: "live" in getattr(item, "fixturenames", ()))
+    """Tests of the running product come last: its workers would take what the others put into queues and tables.
+
+    Tests side by side (`-n 2 --dist loadgroup`) stay together by file; every process has servers of its own.
+    """
+    items.sort(key=is_live)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(f"{'live ' if is_live(item) else ''}{item.path.stem}"))
+
+
+def is_live(item: pytest.Item) -> bool:
+    return "live" in getattr(item, "fixturenames", ())

@@ -30,7 +30,7 @@ from tests.walk import (
     without_policies,
 )
 
-OPEN = {"healthz", "readyz", "v1/keys/report"}  # for everybody
+OPEN = {"healthz", "readyz", "metrics", "v1/keys/report"}  # for everybody; metrics for this machine, and of no tenant
 REFUSALS = {401, 403, 404, 405}
 
 

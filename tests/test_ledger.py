@@ -62,7 +62,13 @@ def test_months_end_at_midnight_utc(moment, month) -> None:
     assert periods.period_of(id_at(moment)) == month
 
 
-@pytest.mark.parametrize("source", ["", "call", "slice:1:2:3", uuid4().hex.upper(), f"refund:{ids.uuid7().hex}", f"{ids.uuid7().hex}\n"])
+UNKNOWN_FORMS = {
+    "nothing": "", "word": "call", "slice": "slice:1:2:3",
+    "capitals": uuid4().hex.upper(), "refund": f"refund:{ids.uuid7().hex}", "line end": f"{ids.uuid7().hex}\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("source", UNKNOWN_FORMS.values(), ids=UNKNOWN_FORMS)
 def test_a_source_of_an_unknown_form_is_told(source) -> None:
     with pytest.raises(ValueError, match="names no work"):
         periods.period_of(source)

@@ -318,9 +318,8 @@ def test_a_redis_that_is_gone_or_hangs_costs_one_call_a_second_at_most(cast, on_
             began = time.monotonic()
             assert look(cast.key)["x-ratelimit-degraded"] == "true"
             assert time.monotonic() - began < 1.5
-            began = time.monotonic()
+            monkeypatch.setattr(limits, "_loaded", lambda: pytest.fail("asked again"))
             assert [look(cast.key).status_code for _ in range(5)] == [200] * 5
-            assert time.monotonic() - began < 0.5
 
 
 def test_a_process_forgets_limits_that_are_whole(no_redis, clock, monkeypatch) -> None:

@@ -11,6 +11,7 @@ from apps.accounts.models import ApiKey, Role
 from apps.accounts.roles import key_actor
 from maas import errors
 from maas.actors import bar, current_actor, set_actor
+from maas.questions import Question
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 
@@ -18,13 +19,14 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 class KeyAuthentication(BaseAuthentication):
     """`Authorization: Bearer maas_...`."""
 
-    def authenticate(self, request: Request) -> tuple[Any, ApiKey] | None:
+    def authenticate(self, request: Request, opening: Question = keys.FIND) -> tuple[Any, ApiKey] | None:
+        """Nobody and the key; None without a header. What `opening` asks besides is put on the request as `aside`."""
         header = request.META.get("HTTP_AUTHORIZATION")
         if header is None:
             return None
-        before = current_actor()
-        caller = keys.find_caller(_read_secret(header), address=before.address)
-        request._request.tenant = caller.tenant  # type: ignore[attr-defined]
+        before, inner = current_actor(), request._request
+        caller = keys.find_caller(_read_secret(header), address=before.address, opening=opening)
+        inner.tenant, inner.aside = caller.tenant, caller.aside  # type: ignore[attr-defined]
         set_actor(key_actor(caller.key, address=before.address, request_id=before.request_id))
         return None, caller.key
 

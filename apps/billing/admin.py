@@ -35,6 +35,7 @@ TITLES = {
     "model_requests_per_minute": gettext_lazy("Requests a minute of one model"),
     "model_units_per_minute": gettext_lazy("Units a minute of one model"),
     "concurrent_jobs": gettext_lazy("Jobs at a time"),
+    "weight": gettext_lazy("Share of a busy model"),
     "members": gettext_lazy("Members"),
     "retention_days": gettext_lazy("Days of audit log"),
     "included_units": gettext_lazy("Units a month"),

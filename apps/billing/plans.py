@@ -12,6 +12,8 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from maas.queue import HEAVIEST
+
 LARGEST = 10_000_000  # of a figure per minute: maas.limits counts in whole microseconds
 
 
@@ -26,6 +28,7 @@ class Plan:
     model_requests_per_minute: int | None
     model_units_per_minute: int | None
     concurrent_jobs: int | None
+    weight: int  # its share of a model that is busy, beside others', from 1 to 16
     members: int | None
     retention_days: int | None  # of the audit log
     included_units: int | None  # a month
@@ -39,29 +42,30 @@ class Plan:
 DECLARED = (
     Plan(
         "free", "Free", requests_per_minute=60, units_per_minute=600, model_requests_per_minute=60, model_units_per_minute=600,
-        concurrent_jobs=2, members=3, retention_days=30, included_units=10_000, overage=False, storage_gigabytes=1,
+        concurrent_jobs=2, weight=1, members=3, retention_days=30, included_units=10_000, overage=False, storage_gigabytes=1,
         monthly_price=0, unit_price=400, training_minute_price=60_000,
     ),
     Plan(
         "team", "Team", requests_per_minute=1_200, units_per_minute=24_000, model_requests_per_minute=900, model_units_per_minute=18_000,
-        concurrent_jobs=10, members=20, retention_days=365, included_units=250_000, overage=True, storage_gigabytes=50,
+        concurrent_jobs=10, weight=2, members=20, retention_days=365, included_units=250_000, overage=True, storage_gigabytes=50,
         monthly_price=49_000_000, unit_price=300, training_minute_price=60_000,
     ),
     Plan(
         "scale", "Scale", requests_per_minute=12_000, units_per_minute=240_000, model_requests_per_minute=9_000,
-        model_units_per_minute=180_000, concurrent_jobs=50, members=200, retention_days=730, included_units=2_000_000, overage=True,
-        storage_gigabytes=1_000, monthly_price=299_000_000, unit_price=200, training_minute_price=45_000,
+        model_units_per_minute=180_000, concurrent_jobs=50, weight=4, members=200, retention_days=730, included_units=2_000_000,
+        overage=True, storage_gigabytes=1_000, monthly_price=299_000_000, unit_price=200, training_minute_price=45_000,
     ),
     # Of the demo, and of an operator's own organisations.
     Plan(
         "unlimited", "Unlimited", requests_per_minute=None, units_per_minute=None, model_requests_per_minute=None,
-        model_units_per_minute=None, concurrent_jobs=None, members=None, retention_days=None, included_units=None, overage=True,
+        model_units_per_minute=None, concurrent_jobs=None, weight=4, members=None, retention_days=None, included_units=None, overage=True,
         storage_gigabytes=None, monthly_price=0, unit_price=0, training_minute_price=0,
     ),
 )  # fmt: skip
 FIGURES = tuple(field.name for field in fields(Plan) if field.name not in {"name", "title"})
 PRICES = tuple(name for name in FIGURES if name.endswith("_price"))
 SWITCHES = ("overage",)
+NEVER_NONE = {*PRICES, "title", "weight"}
 
 
 def plan_of(name: str) -> Plan:
@@ -101,10 +105,16 @@ def _figure(plan: str, field: str, value: Any) -> Any:
         if not isinstance(value, bool):
             raise ImproperlyConfigured(f"MAAS_PLANS: '{field}' of the plan '{plan}' must be true or false, not {value!r}.")
         return value
-    if value == "none" and field not in {*PRICES, "title"}:
+    if value == "none" and field not in NEVER_NONE:
         return None
-    least, most = (1 if field.endswith("_per_minute") else 0), (LARGEST if field.endswith("_per_minute") else 10**15)
+    least, most = _bounds(field)
     if field == "title" or isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        wanted = "a text" if field == "title" else f"a whole number from {least} to {most}" + ("" if field in PRICES else ' or "none"')
+        wanted = "a text" if field == "title" else f"a whole number from {least} to {most}" + ("" if field in NEVER_NONE else ' or "none"')
         raise ImproperlyConfigured(f"MAAS_PLANS: '{field}' of the plan '{plan}' must be {wanted}, not {value!r}.")
     return value
+
+
+def _bounds(field: str) -> tuple[int, int]:
+    if field == "weight":
+        return 1, HEAVIEST
+    return (1, LARGEST) if field.endswith("_per_minute") else (0, 10**15)

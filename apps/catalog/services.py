@@ -8,21 +8,17 @@ from typing import IO, Any
 from uuid import UUID
 
 from django.core.files.storage import default_storage
-from django.db import connection
 from django.db.models import Prefetch, Q
 
 from apps.accounts.services import Tenant
 from apps.catalog.models import Alias, Model, Version
 from maas import errors
+from maas.questions import ask
 from maas.tenancy import SystemUse, as_system, as_tenant
 
 REFERENCE = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]*(?:/[a-z0-9][a-z0-9._-]*)?)(?:@(?P<which>[a-z0-9]+))?")
 CURRENT = "current"
-LOOK_UP = """
-SELECT version.id FROM catalog_model model JOIN catalog_version version ON version.model_id = model.id
-WHERE model.name = %(name)s AND model.status = 'ready' AND (model.tenant_id IS NULL OR model.tenant_id = %(tenant)s) AND (
-    version.number = %(number)s OR version.id = (SELECT version_id FROM catalog_alias WHERE model_id = model.id AND name = %(which)s))
-"""
+FIND = "SELECT maas_find_version(%(name)s, %(which)s, %(number)s)"
 
 
 def list_models(tenant: Tenant, *, task: str | None = None) -> list[Model]:
@@ -43,32 +39,39 @@ def get_model(tenant: Tenant, name: str) -> Model:
     return found
 
 
-def resolve(tenant: Tenant, reference: str, *, allowed: Collection[str] = ()) -> Version:
+def resolve(tenant: Tenant, reference: str, *, allowed: Collection[str] = (), found: Collection[UUID | None] = ()) -> Version:
     """The version behind `name`, `name@3` or `name@candidate`, with its `.model`.
 
-    Raises NotFound that says whether the model or the version is missing, Forbidden for a model that is not among `allowed`,
-    the models that a key is limited to (none named: all).
+    `found` holds the answer for `wanted(reference)` if that has been asked. Raises NotFound that says whether the model or the
+    version is missing, Forbidden for a model that is not among `allowed`, the models that a key is limited to (none named: all).
     """
-    parts = REFERENCE.fullmatch(reference) if len(reference) <= 200 else None
-    if parts is None:
+    asked = wanted(reference)
+    if asked is None:
         raise _unknown(reference)
-    if allowed and parts["name"] not in allowed:
-        message = f"This key may not call '{parts['name']}'. It is limited to: {', '.join(sorted(allowed))}."
+    name, _, which = reference.partition("@")
+    if allowed and name not in allowed:
+        message = f"This key may not call '{name}'. It is limited to: {', '.join(sorted(allowed))}."
         raise errors.Forbidden(message, param="model", code="model_not_allowed")
-    version_id = _look_up(tenant, parts["name"], parts["which"] or CURRENT)
+    if not found:
+        with as_tenant(tenant.id):
+            found = ask((FIND, asked))[0][0]
+    (version_id,) = found
     if version_id is None:
-        model = get_model(tenant, parts["name"])
-        raise errors.NotFound(f"The model '{model.name}' has no version '{parts['which']}'.", param="model", code="model_not_found")
+        model = get_model(tenant, name)
+        raise errors.NotFound(f"The model '{model.name}' has no version '{which}'.", param="model", code="model_not_found")
     return _known_version(version_id)
 
 
-def _look_up(tenant: Tenant, name: str, which: str) -> UUID | None:
-    """What every call asks anew, so that a promotion holds with the next one: as little as can be."""
-    number = int(which) if which.isdecimal() and len(which) < 10 else None
-    with as_tenant(tenant.id), connection.cursor() as cursor:
-        cursor.execute(LOOK_UP, {"name": name, "which": which, "number": number, "tenant": tenant.id})
-        found = cursor.fetchone()
-    return found[0] if found else None
+def wanted(reference: Any) -> dict[str, Any] | None:
+    """What `maas_find_version` has to be asked to resolve a reference; None when it cannot be one.
+
+    Every call asks anew, so that a promotion holds with the next one: as little as can be.
+    """
+    parts = REFERENCE.fullmatch(reference) if isinstance(reference, str) and len(reference) <= 200 else None
+    if parts is None:
+        return None
+    which = parts["which"] or CURRENT
+    return {"name": parts["name"], "which": which, "number": int(which) if which.isdecimal() and len(which) < 10 else None}
 
 
 @lru_cache(maxsize=1024)

@@ -1,6 +1,7 @@
 """/v1/predictions."""
 
 from datetime import timedelta
+from typing import Any
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
@@ -9,15 +10,18 @@ from rest_framework.response import Response
 from apps.billing.throttling import counts_units
 from apps.idempotency.api import idempotent
 from apps.inference import services
+from apps.inference.direct import DirectView
 from maas import errors
-from maas.api import MaasView, StrictSerializer, TenantRequest, read_body
+from maas.api import TenantRequest
 
+FIELDS = ("model", "inputs", "parameters")
+LONGEST_NAME = 200  # characters of a model's name
 LONGEST_MS = 120_000
 LEASE = timedelta(milliseconds=LONGEST_MS, seconds=30)  # the longest that a call takes, and its checks
 
 
-class PredictionInput(StrictSerializer):
-    model = serializers.CharField(max_length=200)
+class PredictionInput(serializers.Serializer):
+    model = serializers.CharField(max_length=LONGEST_NAME)
     inputs = serializers.JSONField(help_text="One input of the model's task, or a list of up to 128.")
     parameters = serializers.JSONField(required=False, allow_null=True)
 
@@ -43,7 +47,7 @@ class PredictionOutput(serializers.Serializer):
     timing = Timing()
 
 
-class Predictions(MaasView):
+class Predictions(DirectView):
     required_scope = "predict"
 
     @extend_schema(
@@ -54,14 +58,31 @@ class Predictions(MaasView):
     @idempotent(atomic=False, lease=LEASE)
     def post(self, request: TenantRequest) -> Response:
         """Ask a model for one prediction, or for a list of them."""
-        body = read_body(PredictionInput, request)
+        model, inputs, parameters = read_body(request.data)
         claim = request.claim
         answer = services.predict(
-            request.tenant, model=body["model"], inputs=body["inputs"], parameters=body.get("parameters"),
+            request.tenant, model=model, inputs=inputs, parameters=parameters,
             key_id=request.key.id if request.key else None, deadline_ms=read_deadline(request),
-            call_id=claim.fence if claim else None, instead_of=claim.before if claim else None,
+            call_id=claim.fence if claim else None, instead_of=claim.before if claim else None, found=request.found,
         )  # fmt: skip
         return Response(answer)
+
+
+def read_body(body: Any) -> tuple[str, Any, Any]:
+    """Model, inputs and parameters of a prediction; BadRequest that names what does not fit."""
+    for name in body:
+        if name not in FIELDS:
+            raise errors.BadRequest(f"Unknown field '{name[:100]}'. Known: {', '.join(FIELDS)}.", param=name[:100], code="unknown_field")
+    for name in ("model", "inputs"):
+        if name not in body:
+            raise errors.BadRequest(f"{name}: This field is required.", param=name, code="missing_field")
+        if body[name] is None:
+            raise errors.BadRequest(f"{name}: Must not be null.", param=name, code="invalid_value")
+    model = body["model"]
+    if not isinstance(model, str) or not 1 <= len(model) <= LONGEST_NAME:
+        message = f"model: Must be a text of 1 to {LONGEST_NAME} characters."
+        raise errors.BadRequest(message, param="model", code="invalid_value")
+    return model, body["inputs"], body.get("parameters")
 
 
 def read_deadline(request: TenantRequest) -> int:

@@ -40,13 +40,13 @@ class Wanted:
 
 def embed(
     tenant: Tenant, wanted: Wanted, *, key_id: UUID | None = None, deadline_ms: int = services.DEADLINE_MS,
-    call_id: UUID | None = None, instead_of: UUID | None = None,
+    call_id: UUID | None = None, instead_of: UUID | None = None, found: tuple[UUID | None, ...] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """The body of /v1/embeddings. Raises and charges as `services.predict` does."""
     with named_input():
         _, version, answer = services.ask(
             tenant, model=wanted.model, inputs=wanted.inputs, parameters=None, key_id=key_id, deadline_ms=deadline_ms,
-            call_id=call_id, instead_of=instead_of, check=wanted.check,
+            call_id=call_id, instead_of=instead_of, found=found, check=wanted.check,
         )  # fmt: skip
     return render_embeddings(answer.outputs, model=version.model.name, tokens=answer.quantity, encoding=wanted.encoding)
 

@@ -8,7 +8,8 @@ from apps.billing.throttling import counts_units
 from apps.idempotency.api import idempotent
 from apps.inference import embeddings
 from apps.inference.api import LEASE, read_deadline
-from maas.api import MaasView, TenantRequest
+from apps.inference.direct import DirectView
+from maas.api import TenantRequest
 
 
 class EmbeddingsInput(serializers.Serializer):
@@ -37,7 +38,7 @@ class EmbeddingsOutput(serializers.Serializer):
     usage = Tokens()
 
 
-class Embeddings(MaasView):
+class Embeddings(DirectView):
     required_scope = "predict"
 
     @extend_schema(
@@ -51,6 +52,6 @@ class Embeddings(MaasView):
         wanted, claim = embeddings.read_body(request.data), request.claim
         answer = embeddings.embed(
             request.tenant, wanted, key_id=request.key.id if request.key else None, deadline_ms=read_deadline(request),
-            call_id=claim.fence if claim else None, instead_of=claim.before if claim else None,
+            call_id=claim.fence if claim else None, instead_of=claim.before if claim else None, found=request.found,
         )  # fmt: skip
         return Response(answer)

@@ -9,11 +9,12 @@ from uuid import UUID
 
 from apps.accounts.services import Tenant
 from apps.billing import allowances, rates
+from apps.billing.plans import plan_of
 from apps.catalog import services as catalog
 from apps.files import services as files
 from apps.usage import blocks
 from apps.usage import services as usage
-from maas import errors, ids, queue
+from maas import errors, ids, metrics, queue
 from maas.actors import Permission, current_actor, require
 from maas.predictions import render_prediction
 from maas.specs import TaskSpec, spec_for
@@ -26,11 +27,12 @@ GRACE_SECONDS = 1.0  # an answer that was charged at the last moment may still b
 
 def predict(
     tenant: Tenant, *, model: str, inputs: Any, parameters: Any = None, key_id: UUID | None = None, deadline_ms: int = DEADLINE_MS,
-    call_id: UUID | None = None, instead_of: UUID | None = None,
+    call_id: UUID | None = None, instead_of: UUID | None = None, found: tuple[UUID | None, ...] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """The body of /v1/predictions: one output for one input, a list for a list of 1 to 128.
 
-    `instead_of` is an earlier call with the same meaning whose caller is gone: it will not be charged.
+    `instead_of` is an earlier call with the same meaning whose caller is gone: it will not be charged. `found` is what
+    `catalog.resolve` takes.
 
     Raises BadRequest naming the field, NotFound for the model, RateLimited past a limit a minute, PaymentRequired when plan,
     budget or credit have no room for it, Overloaded when too many
@@ -38,19 +40,20 @@ def predict(
     """
     asked = ask(
         tenant, model=model, inputs=inputs, parameters=parameters, key_id=key_id, deadline_ms=deadline_ms,
-        call_id=call_id, instead_of=instead_of,
+        call_id=call_id, instead_of=instead_of, found=found,
     )  # fmt: skip
     return _render(*asked, as_list=isinstance(inputs, list))
 
 
 def ask(
     tenant: Tenant, *, model: str, inputs: Any, parameters: Any, key_id: UUID | None, deadline_ms: int,
-    call_id: UUID | None, instead_of: UUID | None, check: Callable[[catalog.Version], None] = lambda version: None,
+    call_id: UUID | None, instead_of: UUID | None, found: tuple[UUID | None, ...] = (),
+    check: Callable[[catalog.Version], None] = lambda version: None,
 ) -> tuple[queue.Call, catalog.Version, queue.Answer]:  # fmt: skip
     """What `predict` does, before its answer is put into a body. `check` refuses a version that will not do."""
     started = time.time()
     require(tenant.id, Permission.PREDICT)
-    version = catalog.resolve(tenant, model, allowed=current_actor().models)
+    version = catalog.resolve(tenant, model, allowed=current_actor().models, found=found)
     check(version)
     spec = spec_for(version.model.task)
     clean, options = check_inputs(tenant, spec, inputs), spec.check_parameters(parameters)
@@ -62,10 +65,13 @@ def ask(
     with _granted(tenant, key_id, version, most, deadline_ms / 1000) as pay:
         call = queue.Call(
             call_id or ids.uuid7(), tenant.id, key_id, version.id, clean, options, started, started + deadline_ms / 1000, work,
-            pay.grant.reservation_id, most,
+            pay.grant.reservation_id, most, plan_of(tenant.plan).weight,
         )  # fmt: skip
-        queue.push(call)
-        answer = _await(tenant, call, version, pay)
+        _push(tenant, call, version, pay)
+        try:
+            answer = _await(tenant, call, version, pay)
+        finally:
+            queue.forget(call.id)
     return call, version, answer
 
 
@@ -84,6 +90,24 @@ def _granted(tenant: Tenant, key_id: UUID | None, version: catalog.Version, unit
         yield pay
     finally:
         blocks.finish(pay.grant, used=pay.used)
+
+
+def _push(tenant: Tenant, call: queue.Call, version: catalog.Version, pay: _Payment) -> None:
+    """Put the call in line. When the connection broke it may stand there all the same: then it is made sure that nobody pays."""
+    try:
+        queue.push(call)
+    except errors.Overloaded:
+        _count(version, "refused")
+        raise
+    except errors.Unavailable:
+        pay.used = None
+        _take_back(tenant, call, version, pay)
+        raise
+
+
+def _count(version: catalog.Version, outcome: str) -> None:
+    label = metrics.label_of(version.model.name, is_shared=version.model.tenant_id is None)
+    metrics.of_model(label).count(outcome)
 
 
 def _await(tenant: Tenant, call: queue.Call, version: catalog.Version, pay: _Payment) -> queue.Answer:
@@ -146,12 +170,14 @@ def _check(tenant: Tenant, spec: TaskSpec, value: Any, param: str) -> Any:
 
 def _give_up(tenant: Tenant, call: queue.Call, version: catalog.Version, pay: _Payment) -> queue.Answer:
     """The deadline has passed: nobody pays, unless the answer is on its way already."""
+    queue.cancel(call)
     if _void(tenant, call.id, call.key_id, version):
         pay.used = 0
     elif late := queue.wait(call.id, GRACE_SECONDS):
         return late
     else:
         usage.reverse_call(tenant, call.id.hex)
+    _count(version, "timed_out")
     waited = round((call.deadline - call.pushed) * 1000)
     raise errors.DeadlineExceeded(f"'{version.model.name}' gave no answer within {waited} ms. Nothing was charged; try again.")
 

@@ -1,0 +1,141 @@
+"""The short way of a key's call to a model, and questions that share a trip."""
+
+import json
+
+import psycopg
+import pytest
+from django.db import OperationalError, connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from apps.accounts import keys
+from apps.catalog import services as catalog
+from apps.catalog.models import Alias, Model, Version
+from apps.inference.direct import READ_FIRST
+from maas import errors, queue
+from maas.questions import ask
+from maas.tenancy import as_tenant
+from tests.conftest import HOME
+from tests.tiny import NAME, load_tiny, picture
+from tests.walk import left_behind
+
+PREDICTIONS = "/v1/predictions"
+
+
+@pytest.fixture
+def tiny():
+    return load_tiny(HOME / "direct" / NAME)
+
+
+@pytest.fixture
+def answering(monkeypatch, tiny) -> list:
+    """The calls that were put in line; each is answered at once."""
+    calls: list = []
+    monkeypatch.setattr(queue, "push", calls.append)
+    monkeypatch.setattr(queue, "wait", lambda call_id, seconds: queue.Answer([[{"label": "dark", "score": 1.0}]], 3, 0, 0))
+    return calls
+
+
+def post(secret: str, body: object, **headers: str):
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Client().post(PREDICTIONS, raw, "application/json", headers={"Authorization": f"Bearer {secret}", **headers})
+
+
+def own_model(tenant) -> Model:
+    """A model of one tenant alone, with a current version."""
+    with as_tenant(tenant.id):
+        model = Model.objects.create(tenant=tenant, name=f"{tenant.slug}/mine", task="image-classification", description="-")
+        Alias.objects.create(tenant=tenant, model=model, name="current", version=make_version(model, 1))
+    return model
+
+
+def make_version(model: Model, number: int) -> Version:
+    return Version.objects.create(
+        tenant_id=model.tenant_id, model=model, number=number, recipe="image_cnn", rate={}, files={}, digest=f"{number}"
+    )
+
+
+def test_a_call_asks_the_database_once(cast, answering) -> None:
+    body = {"model": NAME, "inputs": picture()}
+    assert post(cast.key.secret, body).status_code == 200  # begins the month and takes a block
+    with CaptureQueriesContext(connection) as asked:
+        assert post(cast.key.secret, body).status_code == 200
+    assert [query["sql"].split("(")[0] for query in asked] == ["SELECT * FROM maas_open_call"]
+
+
+def test_a_large_body_is_read_after_the_key(cast, answering) -> None:
+    large = {"model": NAME, "inputs": [picture()] * 128, "parameters": {"x": "y" * READ_FIRST}}
+    assert post("maas_x", large).status_code == 401
+    with CaptureQueriesContext(connection) as asked:
+        assert post(cast.key.secret, large).json()["error"]["code"] == "unknown_parameter"
+    assert any("maas_find_key" in query["sql"] for query in asked)
+    assert any("maas_find_version" in query["sql"] for query in asked)
+
+
+@pytest.mark.parametrize("body", [b"{", b"[1]", b"", {"model": 3}, {"model": "no such"}, {"model": NAME + "@x" * 150, "inputs": 1}])
+def test_who_calls_is_told_before_what_is_wrong_with_the_body(cast, tiny, body) -> None:
+    assert post("maas_x", body).status_code == 401
+    assert post(cast.key_with("files").secret, body).json()["error"]["code"] == "missing_scope"
+    assert post(cast.key.secret, body).status_code in {400, 404}
+
+
+def test_the_short_way_leaves_no_tenant_behind(cast, answering) -> None:
+    post(cast.key.secret, {"model": NAME, "inputs": picture()})
+    assert left_behind() == ("", "", "maas_app")
+
+
+def test_another_tenants_model_is_not_found(cast) -> None:
+    name = own_model(cast.tenant).name
+    told = post(cast.other_key.secret, {"model": name, "inputs": "x"})
+    assert (told.status_code, told.json()["error"]["code"]) == (404, "model_not_found")
+    with pytest.raises(errors.NotFound):
+        catalog.resolve(cast.other, name)
+    assert catalog.resolve(cast.tenant, name).model.name == name
+
+
+def test_a_browser_needs_its_csrf_token_and_a_key_does_not(cast, answering) -> None:
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(cast.owner, backend="allauth.account.auth_backends.AuthenticationBackend")
+    body = json.dumps({"model": NAME, "inputs": picture()})
+    assert browser.post(PREDICTIONS, body, "application/json").json()["error"]["code"] == "csrf_failed"
+    with_key = browser.post(PREDICTIONS, body, "application/json", headers={"Authorization": f"Bearer {cast.key.secret}"})
+    assert with_key.status_code == 200 and not with_key.cookies
+
+
+def test_a_promotion_holds_with_the_next_call(cast, answering) -> None:
+    model = own_model(cast.tenant)
+    with as_tenant(cast.tenant.id):
+        second = make_version(model, 2)
+        assert catalog.resolve(cast.tenant, model.name).number == 1
+        Alias.objects.filter(model=model).update(version=second)
+    assert catalog.resolve(cast.tenant, model.name).number == 2
+
+
+def end_connection() -> None:
+    """What a restart of PostgreSQL does to a connection that nobody uses just now."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        pid = cursor.fetchone()[0]
+    parameters = {
+        name: value for name, value in connection.get_connection_params().items() if name in {"host", "port", "user", "dbname", "password"}
+    }
+    with psycopg.connect(**parameters, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", [pid])
+
+
+def test_a_connection_that_died_unnoticed_is_made_anew(cast) -> None:
+    end_connection()
+    assert keys.find_caller(cast.key.secret).tenant == cast.tenant
+
+
+def test_a_question_inside_a_transaction_is_not_asked_again(cast) -> None:
+    with pytest.raises(OperationalError), as_tenant(cast.tenant.id):
+        end_connection()
+        ask(("SELECT 1", {}))
+    connection.close()
+
+
+def test_several_questions_share_a_trip() -> None:
+    with CaptureQueriesContext(connection) as asked:
+        assert ask(("SELECT %(a)s::int", {"a": 1}), ("SELECT 2, 3", {})) == [[(1,)], [(2, 3)]]
+    assert len(asked) == 1
