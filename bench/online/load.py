@@ -91,6 +91,7 @@ def _start(target: Target, bodies: Path, concurrency: int, stop: float, rate: fl
     options = ["-t1", f"-c{concurrency}", f"-d{duration}s", f"--timeout={TIMEOUT}s", "-s", str(SCRIPT)]
     command = [find_wrk(), *options, target.url + target.path]
     ours = {"BENCH_BODIES": str(bodies), "BENCH_KEY": target.key, "BENCH_STOP": f"{stop:.6f}", "BENCH_RATE": str(rate)}
+    ours["BENCH_CONNECTIONS"] = str(concurrency)
     return subprocess.Popen(command, env={**os.environ, **ours}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -99,6 +100,8 @@ def _read(output: str, code: int, concurrency: int, stop: float, used: float) ->
     if code != 0 or not lines:
         raise LoadError(f"wrk failed with code {code}:\n{output[-2000:]}")
     found = json.loads(lines[0])
+    if found["samples"] + found["late"] != found["answered"]:
+        raise LoadError(f"wrk's latencies are not those of its answers; this script was written for wrk 4.1 and 4.2. It says {found}")
     failed = found["bad_status"] + found["broken"] + found["late"]
     inside, seconds = max(found["inside"] - concurrency, 0), stop - found["began"]  # each connection asks once before its first call
     return Window(
