@@ -1,8 +1,8 @@
 """Does it hold, for as long as one likes: python -m bench.soak --minutes 10 --load 0.8
 
 Measures what maas with everything on answers, then holds a share of that with all models in turn, and samples the memory of
-every process. Prints latencies by minute, and memory by part at the end of the warm-up and at the end. Exit code 1 when a call failed, the ledger is
-not what was answered, or memory grew by more than 5 % after the warm-up.
+every process. Prints latencies by minute, and memory by part at the end of the warm-up and at the end. Exit code 1 when a call failed,
+the ledger is not what was answered, or memory grew by more than 5 % after the warm-up.
 """
 
 import argparse
@@ -11,15 +11,17 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 from bench.online.answers import ask
 from bench.online.cpu import private_bytes, tree
 from bench.online.load import LoadError, Target, Window, press, write_bodies
 from bench.online.stack import Stack, full_stack
 from bench.online.subjects import NAMES, ROOT, Subject, catalogue, open_subjects
-from maas.processes import traced_processes
 
 EVERY = 5.0  # seconds between samples
 GROWTH = 0.05  # of the memory at the end of the warm-up
@@ -45,11 +47,13 @@ class Memory:
             self.stopping.wait(EVERY)
 
     def sample(self) -> None:
-        """One sample: every process below the supervisor, by the part whose session it belongs to."""
-        names = {pid: trace.stem for trace in (self.home / "run").glob("*.pid") for pid in traced_processes(trace)}
-        found: dict[str, int] = defaultdict(int)
-        for process in tree(self.pid):
-            found[names.get(process.pid, "supervisor")] += private_bytes(process)
+        """One sample: every process below the supervisor, by the part that it or one above it is the first process of."""
+        leaders = {int(trace.read_text().split()[0]): trace.stem for trace in (self.home / "run").glob("*.pid")}
+        names, found = {self.pid: "supervisor"}, defaultdict[str, int](int)
+        for process in tree(self.pid):  # parents come before their children
+            with suppress(psutil.Error):
+                names[process.pid] = leaders.get(process.pid) or names.get(process.pid) or names.get(process.ppid(), "supervisor")
+                found[names[process.pid]] += private_bytes(process)
         self.minutes.append((time.monotonic() - self.begun) / 60)
         self.parts.append(dict(found))
 
@@ -102,9 +106,10 @@ def judge(windows: list[Window], memory: Memory, ledger: int, minutes: float) ->
     early, late = memory.near(warm), memory.near(memory.minutes[-1])
     for name in sorted(early | late):
         print(f"  {name:<12} {early.get(name, 0):8.1f} MiB at minute {warm:.1f}, {late.get(name, 0):8.1f} MiB at the end")
-    growth = sum(late.values()) / sum(early.values()) - 1
+    first, last = sum(early.values()), sum(late.values())
+    growth = last / first - 1
     print(
-        f"  all          {sum(early.values()):8.1f} MiB, {sum(late.values()):8.1f} MiB: {growth:+.1%}, {memory.slope(warm):+.2f} MiB a minute"
+        f"  {'all':<12} {first:8.1f} MiB at minute {warm:.1f}, {last:8.1f} MiB at the end: {growth:+.1%}, {memory.slope(warm):+.2f} MiB/min"
     )
     failed, answered = sum(window.failed for window in windows), sum(window.answered for window in windows)
     print(f"{answered} calls answered, {failed} failed, {ledger} in the ledger")

@@ -22,6 +22,15 @@ class Different(RuntimeError):
 
 def ask(target: Target, value: Any) -> Any:
     """The whole answer to one input, as JSON. Refused for an error, OSError where nobody answers."""
+    return json.loads(_post(target, value)[1])
+
+
+def headers_of(target: Target, value: Any) -> dict[str, str]:
+    """The headers of an answer, their names in small letters."""
+    return _post(target, value)[0]
+
+
+def _post(target: Target, value: Any) -> tuple[dict[str, str], bytes]:
     connection = http.client.HTTPConnection(urlsplit(target.url).netloc, timeout=60)
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {target.key}"} if target.key else {})}
     try:
@@ -34,7 +43,7 @@ def ask(target: Target, value: Any) -> Any:
         connection.close()
     if not 200 <= answer.status < 300:
         raise Refused(f"{answer.status} {text[:500].decode(errors='replace')}")
-    return json.loads(text)
+    return {name.lower(): content for name, content in answer.getheaders()}, text
 
 
 def ask_all(target: Target, inputs: list[Any]) -> list[Any]:

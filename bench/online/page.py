@@ -25,7 +25,8 @@ the models' own samples, real texts and pictures of their natural lengths, which
 
 * **maas** is the whole product as `bin/up` starts it: web server, online server, batch and light worker, beat, embedded PostgreSQL and
   Redis. Each call presents a key and is counted against four limits a minute of a paid plan, reserved from the month's allowance,
-  batched, run, settled and entered into the ledger. After each model the ledger held exactly the calls that were answered; else the run fails.
+  batched, run, settled and entered into the ledger. After each model the ledger held exactly the calls that were answered; else the
+  run fails.
 * **maas-bare** is the same web server, queue and online server without authentication, limits, reservation and settlement.
 * **fastapi** is FastAPI and uvicorn with a synchronous endpoint, one run a call, no batching. **litserve**, **bentoml** and **mlserver**
   batch up to 32 calls. All run ONNX Runtime without authentication, pad a batch to its longest member, and are in environments of

@@ -131,18 +131,18 @@ def _charged(plan: Plan, running: stack.Stack, subject: Subject, wanted: list[An
     """
     calls, units = running.ledger(subject.name)
     whole = _compare(MAAS, running.running(subject.name), subject, wanted)
-    _expect(running, subject, calls + len(whole), units + sum(answer["usage"]["units"] for answer in whole))
+    expect(running, subject, calls + len(whole), units + sum(answer["usage"]["units"] for answer in whole))
     prices = {answer["usage"]["units"] for answer in whole}
     answered = _press(plan, MAAS, running.running(subject.name), subject, figures, say)
     total = calls + len(whole) + answered
     expected = units + sum(answer["usage"]["units"] for answer in whole) + answered * prices.pop() if len(prices) == 1 else None
-    found = _expect(running, subject, total, expected)
+    found = expect(running, subject, total, expected)
     figures.ledger.append({"model": subject.name, "answered": total - calls, "calls": found[0] - calls, "units": found[1] - units})
 
 
-def _expect(running: stack.Stack, subject: Subject, calls: int, units: int | None) -> tuple[int, int]:
+def expect(running: stack.Stack, subject: Subject, calls: int, units: int | None, tries: int = 20) -> tuple[int, int]:
     """The ledger; LoadError when it is not this. An answer may be sent a moment before its entry can be read."""
-    for _ in range(20):
+    for _ in range(tries):
         found = running.ledger(subject.name)
         if found[0] == calls and units in {None, found[1]}:
             return found
