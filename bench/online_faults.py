@@ -6,7 +6,6 @@ ledger is not exactly what was answered. Options: --seconds N --callers N --dead
 """
 
 import argparse
-import dataclasses
 import json
 
 import tests.conftest  # noqa: F401  # starts the servers that the imports below need
@@ -24,7 +23,7 @@ def main() -> None:
     options = parser.parse_args()
     with platform() as running:
         report = run(running, seconds=options.seconds, seed=options.seed, callers=options.callers, deadline=options.deadline)
-    print(json.dumps(dataclasses.asdict(report), indent=2))
+    print(json.dumps(vars(report), indent=2))
     check(report)
 
 

@@ -34,7 +34,7 @@ def programs(home: Path, variables: Mapping[str, str]) -> list[Program]:
     light = [*CELERY, "worker", "-Q", "default,webhooks", "-P", "threads", "-c", "12", "-n", "light@%h", *alone, "-l", "WARNING"]
     beat = [*CELERY, "beat", "-s", str(home / "run" / "beat"), "--pidfile", "", "-l", "WARNING"]
     return [
-        Program("web", [sys.executable, "-m", "gunicorn", "maas.wsgi", "-c", "maas/gunicorn.py"], home, variables, ROOT),
+        Program("web", [sys.executable, "-m", "maas.web"], home, variables, ROOT),
         Program("online", [sys.executable, "-m", "workers.online"], home, variables, ROOT),
         Program("batch", batch, home, variables, ROOT, niceness=10),
         Program("light", light, home, variables, ROOT, niceness=5),

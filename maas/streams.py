@@ -13,7 +13,7 @@ from maas import env, errors
 POLL_SECONDS, PING_SECONDS = 1.0, 15.0
 LONGEST_SECONDS = 300.0  # then the caller comes back with Last-Event-ID, maybe to another process
 # Each stream holds a thread of the web server, so most threads stay free for calls.
-SLOTS = threading.BoundedSemaphore(max(1, env.number("MAAS_WEB_THREADS", 16, least=1) // 4))
+SLOTS = threading.BoundedSemaphore(max(1, env.number("MAAS_WEB_THREADS", 64, least=1) // 4))
 PING = b": still here\n\n"
 
 

@@ -1,4 +1,4 @@
-"""The web process: `gunicorn maas.wsgi`."""
+"""The application that the web server runs."""
 
 import os
 

@@ -21,7 +21,7 @@ from apps.accounts.models import Tenant
 from apps.usage import reservations
 from maas.tenancy import SystemUse, as_system
 from tests.conftest import HOME, ROOT
-from tests.live import BIN, COMMANDS
+from tests.live import COMMANDS
 from tests.tiny import NAME, load_tiny, picture
 from tests.webhook_faults import Killable, free_port
 
@@ -82,7 +82,7 @@ def platform(*workers: str, **settings: str) -> Iterator[Platform]:
     ours = {"MAAS_URL": f"http://127.0.0.1:{port}", "MAAS_BIND": f"127.0.0.1:{port}", "MAAS_PLANS": plans(), "PYTHONPATH": str(ROOT)}
     env = {**os.environ, **ours, **settings}
     running = Platform(port)
-    commands = {"web": [str(BIN / "gunicorn"), "maas.wsgi", "-c", "maas/gunicorn.py"]}
+    commands = {"web": [sys.executable, "-m", "maas.web"]}
     commands |= {name: [sys.executable, "-m", "workers.online"] for name in ("online-1", "online-2")}
     commands |= {name: [*COMMANDS[name], str(HOME / "fire-beat")] if name == "beat" else COMMANDS[name] for name in workers}
     for name, command in commands.items():

@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.guarding import Guard
 from tests.guards_embeddings import EMBEDDINGS
 from tests.guards_money import MONEY
+from tests.guards_online import ONLINE
 from tests.guards_operator import OPERATOR
 from tests.guards_payments import PAYMENTS
 from tests.guards_tenants import TENANTS
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("maas", "apps", "workers", "tests", "frontend", "models", "docs", "README.md", "pyproject.toml", "manage.py")
 
 
-GUARDS = (*TENANTS, *OPERATOR, *MONEY, *PAYMENTS, *EMBEDDINGS)
+GUARDS = (*TENANTS, *OPERATOR, *MONEY, *PAYMENTS, *EMBEDDINGS, *ONLINE)
 
 
 def main(names: list[str]) -> int:

@@ -18,7 +18,7 @@ from tests.cast import PASSWORD, Key, make_key, make_tenant, make_user
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 COMMANDS = {
-    "web": [str(BIN / "gunicorn"), "maas.wsgi", "-c", "maas/gunicorn.py"],
+    "web": [sys.executable, "-m", "maas.web"],
     "online": [sys.executable, "-m", "workers.online"],
     "batch": [
         str(BIN / "celery"), "-A", "maas.celery", "worker", "-Q", "batch", "-P", "solo", "-n", "batch@%h",

@@ -304,6 +304,17 @@ def test_an_emptied_redis_loses_what_waited_and_serves_what_comes() -> None:
     assert queue.wait(lost.id, 0.1) is None
 
 
+def test_connections_that_broke_are_made_anew() -> None:
+    """As after a restart of Redis: those of the reader, of callers and of servers."""
+    (first,) = push(uuid4(), uuid4())
+    queue.connect().client_kill_filter(_type="normal", skipme=True)
+    (second,) = push(uuid4(), uuid4())
+    for _ in range(2):
+        batch = queue.take(RUNNER, 32)
+        queue.answer(RUNNER, batch, {one.id: ANSWER for one in batch.calls})
+    assert queue.wait(first.id, 10) == ANSWER and queue.wait(second.id, 10) == ANSWER
+
+
 def test_a_push_that_is_sent_twice_counts_once() -> None:
     (sent,) = push(uuid4(), uuid4())
     queue.push(sent)

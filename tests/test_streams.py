@@ -90,7 +90,7 @@ def test_a_stream_leaves_no_tenant_behind_between_its_events(cast, monkeypatch) 
 def test_streams_leave_most_threads_to_calls_and_give_their_place_back(cast) -> None:
     job_id, client = batch(cast), client_for(cast.key)
     jobs.cancel_batch(cast.tenant, job_id)
-    open_streams = [client.get(address(job_id)) for _ in range(4)]
+    open_streams = [client.get(address(job_id)) for _ in range(streams.SLOTS._initial_value)]
     refused = client.get(address(job_id))
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "too_many_streams") and refused["Retry-After"]
     for answer in open_streams:

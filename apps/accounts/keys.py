@@ -4,6 +4,7 @@ import ipaddress
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -150,15 +151,16 @@ FOUND = (
 JSON = ("scopes", "allowed_models", "allowed_addresses", "limits")  # Django has psycopg hand JSON over as text
 
 
-FIND: Question = "SELECT * FROM maas_find_key(%(hash)s)", {}
+FIND: Question = "SELECT * FROM maas_find_key($1)", ()
 
 
 def find_caller(secret: str, *, address: str = "", opening: Question = FIND) -> Caller:
     """Who this key speaks for, read from the database each time, so revocation is immediate and needs nothing else.
 
-    `opening` may ask for more in the same trip: its columns begin with those of `maas_find_key`, the others become
-    `Caller.aside`. Raises Unauthenticated for a malformed, unknown, revoked, rotated or expired key, Forbidden for an `address`
-    that it may not be used from and while its organisation is suspended; each says which of these it is.
+    `opening` may ask for more in the same trip: its first parameter is the secret's digest, its columns begin with those of
+    `maas_find_key`, the others become `Caller.aside`. Raises Unauthenticated for a malformed, unknown, revoked, rotated or
+    expired key, Forbidden for an `address` that it may not be used from and while its organisation is suspended; each says
+    which of these it is.
     """
     caller, is_old = look_up(secret, opening) or _unknown()
     key = caller.key
@@ -180,9 +182,9 @@ def look_up(secret: str, opening: Question = FIND) -> tuple[Caller, bool] | None
     """
     if not secrets.looks_right(secret):
         raise errors.Unauthenticated(_("This is not a maas API key. Keys start with 'maas_' and have 51 characters."))
-    sql, parameters = opening
-    (rows,) = ask((sql, {"hash": secrets.digest(secret), **parameters}))
-    return (_caller(rows[0][1:]), rows[0][0]) if rows else None
+    sql, others = opening
+    rows = ask((sql, (secrets.digest(secret), *others)))
+    return ((_same_caller if others else _caller)(rows[0][1:]), rows[0][0]) if rows else None
 
 
 def _unknown() -> Any:
@@ -195,6 +197,9 @@ def _caller(row: tuple[Any, ...]) -> Caller:
     tenant = Tenant(**{name: found.pop(f"tenant_{name}") for name in own})
     found.update({name: json.loads(found[name]) for name in JSON})
     return Caller(tenant, ApiKey(tenant=tenant, **found), row[len(FOUND) :])
+
+
+_same_caller = lru_cache(maxsize=1024)(_caller)  # who asks for more calls a model, which changes neither tenant nor key
 
 
 def _check_address(key: ApiKey, address: str) -> None:

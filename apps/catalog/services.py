@@ -18,7 +18,7 @@ from maas.tenancy import SystemUse, as_system, as_tenant
 
 REFERENCE = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]*(?:/[a-z0-9][a-z0-9._-]*)?)(?:@(?P<which>[a-z0-9]+))?")
 CURRENT = "current"
-FIND = "SELECT maas_find_version(%(name)s, %(which)s, %(number)s)"
+FIND = "SELECT maas_find_version($1, $2, $3)"
 
 
 def list_models(tenant: Tenant, *, task: str | None = None) -> list[Model]:
@@ -54,7 +54,7 @@ def resolve(tenant: Tenant, reference: str, *, allowed: Collection[str] = (), fo
         raise errors.Forbidden(message, param="model", code="model_not_allowed")
     if not found:
         with as_tenant(tenant.id):
-            found = ask((FIND, asked))[0][0]
+            found = ask((FIND, asked))[0]
     (version_id,) = found
     if version_id is None:
         model = get_model(tenant, name)
@@ -62,7 +62,7 @@ def resolve(tenant: Tenant, reference: str, *, allowed: Collection[str] = (), fo
     return _known_version(version_id)
 
 
-def wanted(reference: Any) -> dict[str, Any] | None:
+def wanted(reference: Any) -> tuple[str, str, int | None] | None:
     """What `maas_find_version` has to be asked to resolve a reference; None when it cannot be one.
 
     Every call asks anew, so that a promotion holds with the next one: as little as can be.
@@ -71,7 +71,7 @@ def wanted(reference: Any) -> dict[str, Any] | None:
     if parts is None:
         return None
     which = parts["which"] or CURRENT
-    return {"name": parts["name"], "which": which, "number": int(which) if which.isdecimal() and len(which) < 10 else None}
+    return parts["name"], which, int(which) if which.isdecimal() and len(which) < 10 else None
 
 
 @lru_cache(maxsize=1024)

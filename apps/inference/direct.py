@@ -18,7 +18,7 @@ from apps.catalog import services as catalog
 from maas.api import MaasView, render_exception
 from maas.wire import HasScope, read_object
 
-OPEN = "SELECT * FROM maas_open_call(%(hash)s, %(name)s, %(which)s, %(number)s)"
+OPEN = "SELECT * FROM maas_open_call($1, $2, $3, $4)"
 READ_FIRST = 64 * 1024  # bytes of a body that is read before it is known who calls: then the model is looked up in the same trip
 
 

@@ -9,10 +9,10 @@ Redis, nobody waits longer than that. What a server holds is written down, so ca
 from maas.queue.callers import cancel, forget, push, wait
 from maas.queue.calls import HEAVIEST, Answer, Call
 from maas.queue.nudges import depth, enqueue, nudge
-from maas.queue.servers import Batch, alive, answer, beat, depths, label, leave, listen, put_back, take, waiting_by_label
+from maas.queue.servers import Batch, alive, answer, beat, depths, label, leave, listen, put_back, ring, take, waiting_by_label
 from maas.queue.store import connect
 
 __all__ = [
     "HEAVIEST", "Answer", "Batch", "Call", "alive", "answer", "beat", "cancel", "connect", "depth", "depths", "enqueue", "forget", "label",
-    "leave", "listen", "nudge", "push", "put_back", "take", "wait", "waiting_by_label",
+    "leave", "listen", "nudge", "push", "put_back", "ring", "take", "wait", "waiting_by_label",
 ]  # fmt: skip

@@ -59,7 +59,8 @@ if full or mine + work > weight * (limit - total) then
   if done > 0 then seconds = math.ceil((full and total or mine) * (10 + now % 10) / done) end
   return {seconds, full and 1 or 0}
 end
-call('SET', P .. 'caller:' .. ARGV[6], '1', 'EX', 20)
+local caller = P .. 'caller:' .. ARGV[6]
+if call('EXISTS', caller) == 0 then call('SET', caller, '1', 'EX', 20) end
 if call('HSETNX', P .. 'bodies:' .. version, ARGV[3], ARGV[5]) == 0 then return 0 end
 account(version, tenant, work)
 call('RPUSH', P .. 'line:' .. version .. tenant, ARGV[4])
@@ -184,8 +185,7 @@ local function serve(version)
   for tenant, mine in pairs(mine_of) do close(version, tenant, mine) end
   if total > 0 then
     local drained = P .. 'drained:' .. version .. ':' .. math.floor(call('TIME')[1] / 10)
-    call('INCRBY', drained, total)
-    call('EXPIRE', drained, 30)
+    if call('INCRBY', drained, total) == total then call('EXPIRE', drained, 30) end
   end
   return total > 0
 end

@@ -39,8 +39,8 @@ def take(runner: str, limit: int, *, skip: Iterable[UUID] = ()) -> Batch:
 
     The runner holds them until it answers; should it take again, or die, they stand in line once more. Raises RedisError.
     """
-    arguments = (DIED, runner, time.time(), limit, *(version.bytes for version in skip))
-    version, left, taken = store.LINES.run(scripts.TAKE, *arguments)
+    skipped = [version.bytes for version in skip]
+    version, left, taken = store.LINES.run(scripts.TAKE, DIED, runner, time.time(), limit, *skipped)
     if not version:
         return Batch(None, [], left > 0)
     version_id = UUID(bytes=version)
@@ -73,6 +73,11 @@ def listen(seconds: float) -> None:
     if lines is None:
         lines = _own.lines = store.Lines(seconds)
     lines.ask((b"BLPOP", BELL, seconds))
+
+
+def ring(times: int) -> None:
+    """Wake so many sleeping servers, whether calls wait or not. Raises RedisError."""
+    store.LINES.ask(("RPUSH", BELL, *["1"] * times))
 
 
 # ---------- life ----------
@@ -112,7 +117,8 @@ def waiting_by_label(other: str) -> dict[str, int]:
 
     Raises RedisError.
     """
-    labels = {UUID(bytes=version): name.decode() for version, name in store.connect().hgetall(LABELS).items()}  # type: ignore[union-attr]
+    said: dict[bytes, bytes] = store.connect().hgetall(LABELS)  # type: ignore[assignment]
+    labels = {UUID(bytes=version): name.decode() for version, name in said.items()}
     found = dict.fromkeys([*labels.values(), other], 0)
     for version, work in depths().items():
         found[labels.get(version, other)] += work

@@ -13,7 +13,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 ONCE_MORE = Retry(NoBackoff(), 1)  # a pooled connection may have died unnoticed; a server that is away is told at once
-ANSWER_SECONDS = 10.0  # that Redis may take to answer, beside what a command blocks
+ANSWER_SECONDS = 10.0  # that Redis may take to answer
+SLEEP_SECONDS = 30.0  # the same beside what a command blocks: who waits for nothing certain has time
 Command = Sequence[str | bytes | int | float]
 
 _client: redis.Redis | None = None
@@ -34,7 +35,7 @@ class Lines:
     """
 
     def __init__(self, seconds: float = 0.0) -> None:
-        self._seconds = seconds
+        self._patience = seconds + SLEEP_SECONDS if seconds else ANSWER_SECONDS
         self._idle: list[redis.Connection] = []
 
     def ask(self, *commands: Command) -> list[Any]:
@@ -72,7 +73,7 @@ class Lines:
 
     def _connect(self) -> redis.Connection:
         pool = connect().connection_pool
-        line = pool.connection_class(**{**pool.connection_kwargs, "socket_timeout": self._seconds + ANSWER_SECONDS})
+        line = pool.connection_class(**{**pool.connection_kwargs, "socket_timeout": self._patience})
         line.connect()
         return line  # type: ignore[no-any-return]
 

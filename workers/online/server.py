@@ -25,6 +25,7 @@ from workers.versions import LOADED
 log = structlog.get_logger("maas.online")
 IDLE_SECONDS = 2.0  # that a runner sleeps in Redis: a stop is noticed within them
 BEAT_SECONDS = 1.0
+LOOK_SECONDS = 0.2  # after which a signal to stop is noticed
 PAUSE_SECONDS = 1.0  # before a store that is away is asked again
 POLL_SECONDS = 0.02  # while the only calls that wait are for models that are being loaded
 
@@ -54,16 +55,18 @@ class Server:
         threads = [threading.Thread(target=self._serve, args=(runner,), name=runner, daemon=True) for runner in self.runners]
         for thread in threads:
             thread.start()
-        while not self.is_stopping or any(thread.is_alive() for thread in threads):
+        self._beat_until_stopped()
+        while any(thread.is_alive() for thread in threads):
             self._beat()
-            time.sleep(BEAT_SECONDS if not self.is_stopping else 0.05)
+            self._wake()
+            time.sleep(LOOK_SECONDS / 4)
         self._leave()
 
     # ---------- life ----------
     def _warm_up(self) -> None:
         """Nobody's first call should wait for a model to load. One that fails answers its callers with an error."""
         try:
-            versions = catalog.shared_versions()
+            versions = list(catalog.shared_versions())
             self.labels |= {version.id: label_of(version) for version in versions}
             for version in versions:
                 self._load(version)
@@ -80,6 +83,14 @@ class Server:
         except Exception:
             log.exception("model failed to load", model=version.model.name, version=version.number)
 
+    def _beat_until_stopped(self) -> None:
+        told = 0.0
+        while not self.is_stopping:
+            if time.monotonic() - told >= BEAT_SECONDS:
+                self._beat()
+                told = time.monotonic()
+            time.sleep(LOOK_SECONDS)
+
     def _beat(self) -> None:
         try:
             if dead := queue.beat(self.name, self.runners, ready=self.is_warm):
@@ -88,6 +99,13 @@ class Server:
             metrics.set_loaded_bytes(getattr(LOADED, "memory_bytes", int)())  # stand-in until it is there
         except redis.RedisError as error:
             log.warning("heartbeat failed", error=str(error))
+
+    def _wake(self) -> None:
+        """Runners that sleep in Redis see that it is time to stop. Another server's may wake instead, and find nothing."""
+        try:
+            queue.ring(len(self.runners))
+        except redis.RedisError:
+            return  # then they have noticed
 
     def _leave(self) -> None:
         try:
@@ -110,14 +128,14 @@ class Server:
         connections.close_all()
 
     def _turn(self, runner: str) -> None:
-        """One batch, or a wait for one."""
+        """One batch if there is one, and a wait when no more are there."""
         self.loading -= {version_id for version_id in tuple(self.loading) if self._is_settled(version_id)}
         batch = queue.take(runner, settings.MAAS_BATCH_LIMIT, skip=tuple(self.loading))
         if batch.version_id:
             self._serve_batch(runner, batch.version_id, batch)
         elif batch.more:
             time.sleep(POLL_SECONDS)
-        else:
+        if not batch.more:  # whatever came meanwhile has rung the bell
             queue.listen(IDLE_SECONDS)
 
     def _serve_batch(self, runner: str, version_id: UUID, batch: queue.Batch) -> None:
