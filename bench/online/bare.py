@@ -1,10 +1,11 @@
 """maas without authentication, limits, reservation and settlement: the same web server, queue and online server.
 
-`application` is served in the place of `maas.wsgi`; `python -m bench.online.bare` is the online server whose settlement does
-nothing. What the full stack takes longer than this is what those four cost.
+`python -m bench.online.bare web` serves `application` in the place of that of `maas.wsgi`, `... online` is the online server
+whose settlement does nothing. What the full stack takes longer than this is what those four cost.
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -51,6 +52,7 @@ def _predict(name: str, value: Any) -> dict[str, Any] | None:
     )  # fmt: skip
     queue.push(call)
     answer = queue.wait(call.id, SECONDS)
+    queue.forget(call.id)
     if answer is None or answer.error:
         return None  # nobody is charged here, so nothing has to be made sure of
     timing = {"queue_ms": round(answer.queue_ms, 1), "compute_ms": round(answer.compute_ms, 1)}
@@ -66,13 +68,14 @@ def _versions() -> dict[str, catalog.Version]:
     return {version.model.name: version for version in catalog.shared_versions()}
 
 
-# ---------- the online server ----------
+# ---------- the two servers ----------
 def settle_nothing(lines: Iterable[tuple[UUID, Any]]) -> set[str]:
     """As if every call had been charged."""
     return {line.source for _, line in lines}
 
 
-def _main() -> None:
+def serve_online() -> None:
+    """The online server until it is told to stop."""
     import signal
 
     from workers.online import Server
@@ -83,5 +86,13 @@ def _main() -> None:
     server.run()
 
 
+def serve_web() -> None:
+    """The product's web server, to which this module is the application."""
+    from maas import web
+
+    sys.modules["maas.wsgi"] = sys.modules[__name__]
+    web.main()
+
+
 if __name__ == "__main__":
-    _main()
+    {"online": serve_online, "web": serve_web}[sys.argv[1]]()

@@ -5,6 +5,7 @@ MAAS_HOME names a home that the full stack has set up.
 
 import argparse
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,11 +39,9 @@ def main() -> None:
 
 def bare(program: Program) -> Program:
     """The same program without what customers need; others as they are."""
-    if program.name == "online":
-        return replace(program, command=[part.replace("workers.online", "bench.online.bare") for part in program.command])
-    if program.name == "web":
-        return replace(program, command=[part.replace("maas.wsgi", "bench.online.bare") for part in program.command])
-    return program
+    if program.name not in {"web", "online"}:
+        return program
+    return replace(program, command=[sys.executable, "-m", "bench.online.bare", program.name])
 
 
 def _stores(supervisor: Supervisor, home: Path) -> dict[str, str]:
