@@ -27,7 +27,8 @@ the models' own samples, real texts and pictures of their natural lengths, which
   Redis. Each call presents a key and is counted against four limits a minute of a paid plan, reserved from the month's allowance,
   batched, run, settled and entered into the ledger. After each model the ledger held exactly the calls that were answered; else the
   run fails.
-* **maas-bare** is the same web server, queue and online server without authentication, limits, reservation and settlement.
+* **maas-bare** is the same web server, queue and online server without authentication, limits, reservation and settlement. What these
+  four add to a call is told at a fixed number of calls a second: on a machine that is full, latency says only how fast it is emptied.
 * **fastapi** is FastAPI and uvicorn with a synchronous endpoint, one run a call, no batching. **litserve**, **bentoml** and **mlserver**
   batch up to 32 calls. All run ONNX Runtime without authentication, pad a batch to its longest member, and are in environments of
   their own with the same ONNX Runtime and tokenizers. BentoML's batched methods take lists, so its calls hold a list of one; MLServer is
@@ -37,7 +38,7 @@ the models' own samples, real texts and pictures of their natural lengths, which
   its longest in the order in which they came, over all cores in the better of two ways.
 
 All answers of all servers were compared with those of the raw model before they were loaded: texts and places equal, numbers to 1e-4.
-wrk keeps 1, 16 or 64 connections busy. One server runs at a time; their order moves on each round; figures are medians over the rounds.
+wrk keeps 1, 16 or 64 connections busy (its correction of latencies is undone: it makes up samples). One server runs at a time; their order moves on each round; figures are medians over the rounds.
 CPU-ms is the processor time of a server's whole tree of processes, for maas with PostgreSQL and Redis, divided by the answered calls.
 """
 

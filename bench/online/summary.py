@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from bench.online.rounds import BARE, MAAS, Figures
+from bench.online.rounds import BARE, MAAS, PACE, PACED, Figures
 
 COLUMNS = ("per_second", "p50", "p95", "p99", "cpu_ms")
 RAW_COLUMNS = ("one_thread_ms", "all_threads_ms", "per_second", "sorted_per_second", "alone_cpu_ms", "cpu_ms", "sorted_cpu_ms")
@@ -29,7 +29,8 @@ def _model(figures: Figures, model: str) -> dict[str, Any]:
             best = max((servers[name][concurrency]["per_second"] for name in peers if concurrency in servers[name]), default=0.0)
             row["of_best_peer"] = row["per_second"] / best if best else None
     noise = {name: _spread(row[name] for row in figures.raw[model]) for name in ("one_thread_ms", "per_second")}
-    return {"raw": raw, "noise": noise, "servers": servers}
+    paced = {name: {at: _median(row[at] for row in rows) for at in COLUMNS} for name, rows in figures.paced.get(model, {}).items()}
+    return {"raw": raw, "noise": noise, "servers": servers, "paced": paced}
 
 
 def _server(windows: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
@@ -70,7 +71,13 @@ def _section(model: str, facts: dict[str, Any]) -> str:
     columns = ["server", "concurrency", "calls/s", "lowest..highest", "p50 ms", "p95 ms", "p99 ms", "CPU-ms/call", "of raw", "of best peer"]
     lines = [columns, ["---", *["---:"] * (len(columns) - 1)]]
     lines += [_line(name, at, row) for name, rows in facts["servers"].items() for at, row in rows.items()]
-    return head + "\n" + "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return head + "\n" + "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + _paced(facts["paced"])
+
+
+def _paced(paced: dict[str, Any]) -> str:
+    """A sentence about the windows with a fixed number of calls a second."""
+    told = [f"{name} p50 {row['p50']:.1f} ms, p95 {row['p95']:.1f} ms, p99 {row['p99']:.1f} ms" for name, row in paced.items()]
+    return f"\n\nAt {PACE:.0f} calls a second over {PACED} connections: {'; '.join(told)}." if told else ""
 
 
 def _line(name: str, concurrency: int, row: dict[str, Any]) -> list[str]:
@@ -113,13 +120,17 @@ def _tiny(model: str, facts: dict[str, Any], rows: dict[int, Any]) -> list[tuple
     if 64 in rows and rivals:
         share = rows[64]["per_second"] / max(rivals)
         found.append((f"{model} at 64: of the better of LitServe and MLServer", share, "at least 0.9", share >= 0.9))
-    for at in (1, 64):
-        if at in rows and at in servers.get(BARE, {}):
-            for name, most in (("p50", 3), ("p99", 10)):
-                more = rows[at][name] - servers[BARE][at][name]
-                what = f"{model} at {at}: {name} added by authentication, limits and settlement, ms"
-                found.append((what, more, f"at most {most}", more <= most))
-    return found
+    one, paced = {name: servers.get(name, {}).get(1) for name in (MAAS, BARE)}, facts["paced"]
+    return found + _added(f"{model} at 1", one) + _added(f"{model} at {PACE:.0f} calls/s over {PACED}", paced)
+
+
+def _added(where: str, rows: dict[str, Any]) -> list[tuple[str, float, str, bool]]:
+    """What the full stack takes longer than the bare one."""
+    if not rows.get(MAAS) or not rows.get(BARE):
+        return []
+    more = {name: rows[MAAS][name] - rows[BARE][name] for name in ("p50", "p99")}
+    what = "added by authentication, limits and settlement, ms"
+    return [(f"{where}: {name} {what}", more[name], f"at most {most}", more[name] <= most) for name, most in (("p50", 3), ("p99", 10))]
 
 
 def as_json(figures: Figures, summary: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
