@@ -38,7 +38,8 @@ the models' own samples, real texts and pictures of their natural lengths, which
   its longest in the order in which they came, over all cores in the better of two ways.
 
 All answers of all servers were compared with those of the raw model before they were loaded: texts and places equal, numbers to 1e-4.
-wrk keeps 1, 16 or 64 connections busy (its correction of latencies is undone: it makes up samples). One server runs at a time; their order moves on each round; figures are medians over the rounds.
+wrk keeps 1, 16 or 64 connections busy; the latencies that it makes up to correct those that it measured are taken out again.
+One server runs at a time; their order moves on each round; figures are medians over the rounds.
 CPU-ms is the processor time of a server's whole tree of processes, for maas with PostgreSQL and Redis, divided by the answered calls.
 """
 

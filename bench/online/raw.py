@@ -107,7 +107,8 @@ def _length(model: Model, task: str, value: Any) -> int:
 def _alone(session: onnxruntime.InferenceSession, feeds: list[Feed], seconds: float) -> tuple[float, float]:
     """Median milliseconds of one run, and mean milliseconds of processor time."""
     session.run(None, feeds[0])
-    times, limit, used = [], time.perf_counter() + seconds, time.process_time()
+    times: list[float] = []
+    limit, used = time.perf_counter() + seconds, time.process_time()
     while time.perf_counter() < limit:
         begun = time.perf_counter()
         session.run(None, feeds[len(times) % len(feeds)])

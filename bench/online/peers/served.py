@@ -8,6 +8,7 @@ import base64
 import io
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,19 @@ class Model:
         self.session = onnxruntime.InferenceSession(facts["onnx"], options, providers=["CPUExecutionProvider"])
         self.labels: list[str] = facts["labels"]
         self.tokenizer = _tokenizer(facts["tokenizer"])
-        kinds = {"question-answering": self._answers, "feature-extraction": self._vectors, "image-classification": self._shares}
+        kinds: dict[str, Callable[[list[Any]], list[Any]]] = {
+            "question-answering": self._answers,
+            "feature-extraction": self._vectors,
+            "image-classification": self._shares,
+        }
         self.run = kinds[facts["task"]]
 
     def _answers(self, inputs: list[dict[str, str]]) -> list[Any]:
         pairs = [(value["question"], value["context"]) for value in inputs]
         encodings = self.tokenizer.encode_batch(pairs)
         start, end = self.session.run(["start", "end"], feed_of(encodings, "input_ids", "attention_mask", "token_type_ids"))
-        return [_answer(*row, value["context"]) for *row, value in zip(encodings, start, end, inputs, strict=True)]
+        rows = zip(encodings, start, end, inputs, strict=True)
+        return [_answer(encoding, begins, ends, value["context"]) for encoding, begins, ends, value in rows]
 
     def _vectors(self, inputs: list[str]) -> list[Any]:
         encodings = self.tokenizer.encode_batch(inputs)
