@@ -36,7 +36,8 @@ class Target:
 class Window:
     """One measured window: answers a second, latencies in milliseconds, processor milliseconds of one answered call.
 
-    `answered` counts all answers, also those after the window's end, and `failed` whatever was not a 2xx.
+    `answered` counts all answers, also those after the window's end, and `failed` whatever was not a 2xx. `unanswered` were sent
+    and had no answer when wrk ended, so that nobody knows whether they were charged.
     """
 
     concurrency: int
@@ -49,6 +50,7 @@ class Window:
     cpu_ms: float
     answered: int
     failed: int
+    unanswered: int = 0
 
 
 def find_wrk() -> str:
@@ -74,12 +76,12 @@ def press(
     `cpu` gives the seconds of processor time that the server has used so far. A window in which wrk itself stood still, as its
     late end shows, is measured again; what it had answered is counted. LoadError when wrk fails, or stands still thrice.
     """
-    answered = 0
+    answered = unanswered = 0
     for _ in range(TRIES):
         window, late = _press(target, bodies, concurrency, seconds, cpu, rate)
-        answered += window.answered
+        answered, unanswered = answered + window.answered, unanswered + window.unanswered
         if late < STALL:
-            return replace(window, answered=answered)
+            return replace(window, answered=answered, unanswered=unanswered)
     raise LoadError(f"wrk ended {late:.0f} s late {TRIES} times: this machine is too busy to measure on.")
 
 
@@ -97,7 +99,7 @@ def _press(target: Target, bodies: Path, concurrency: int, seconds: float, cpu: 
 
 def _drain(concurrency: int) -> float:
     """Seconds in which what was sent is answered: a slow server needs some for each open call."""
-    return 1.0 + concurrency / 24
+    return 1.5 + concurrency / 20
 
 
 def _start(target: Target, bodies: Path, concurrency: int, stop: float, rate: float, duration: int) -> subprocess.Popen[str]:
@@ -119,5 +121,5 @@ def _read(output: str, code: int, concurrency: int, stop: float, used: float) ->
     inside, seconds = max(found["inside"] - concurrency, 0), stop - found["began"]  # each connection asks once before its first call
     return Window(
         concurrency, seconds, inside / seconds, found["p50"], found["p95"], found["p99"], found["max"],
-        1000 * used / max(inside, 1), found["answered"], failed,
+        1000 * used / max(inside, 1), found["answered"], failed, max(found["sent"] - found["answered"], 0),
     )  # fmt: skip

@@ -101,17 +101,16 @@ def _compare(server: str, running: Running, subject: Subject, wanted: list[Any])
     return whole
 
 
-def _press(plan: Plan, server: str, running: Running, subject: Subject, figures: Figures, say: Say) -> int:
-    """The windows of one server and model; how many calls were answered, those of the warm-up included."""
+def _press(plan: Plan, server: str, running: Running, subject: Subject, figures: Figures, say: Say) -> list[Window]:
+    """The windows of one server and model, that of the warm-up included."""
     bodies = write_bodies(plan.cache / "bodies.jsonl", [running.target.body(value) for value in subject.inputs])
-    warm = press(running.target, bodies, concurrency=WARM_CONCURRENCY, seconds=plan.warm)
-    answered = _checked(server, warm)
+    windows = [_checked(server, press(running.target, bodies, concurrency=WARM_CONCURRENCY, seconds=plan.warm))]
     for concurrency in plan.concurrency:
-        window = press(running.target, bodies, concurrency=concurrency, seconds=plan.seconds, cpu=running.cpu)
-        answered += _checked(server, window)
+        window = _checked(server, press(running.target, bodies, concurrency=concurrency, seconds=plan.seconds, cpu=running.cpu))
+        windows.append(window)
         figures.add(subject, server, window)
         say(f"  {subject.name} at {concurrency}: {window.per_second:.1f}/s, p50 {window.p50:.1f} ms, {window.cpu_ms:.2f} CPU-ms a call")
-    return answered + _pace(plan, server, running, subject, bodies, figures) if _is_paced(server, subject) else answered
+    return windows + (_pace(plan, server, running, subject, bodies, figures) if _is_paced(server, subject) else [])
 
 
 def _is_paced(server: str, subject: Subject) -> bool:
@@ -119,16 +118,16 @@ def _is_paced(server: str, subject: Subject) -> bool:
     return server in {MAAS, BARE} and subject.task == "image-classification"
 
 
-def _pace(plan: Plan, server: str, running: Running, subject: Subject, bodies: Path, figures: Figures) -> int:
+def _pace(plan: Plan, server: str, running: Running, subject: Subject, bodies: Path, figures: Figures) -> list[Window]:
     window = press(running.target, bodies, concurrency=PACED, seconds=plan.seconds, cpu=running.cpu, rate=PACE)
     figures.paced.setdefault(subject.name, {}).setdefault(server, []).append(asdict(window))
-    return _checked(server, window)
+    return [_checked(server, window)]
 
 
-def _checked(server: str, window: Window) -> int:
+def _checked(server: str, window: Window) -> Window:
     if window.failed:
         raise LoadError(f"{server}: {window.failed} of {window.answered} calls failed at concurrency {window.concurrency}.")
-    return window.answered
+    return window
 
 
 def _uncharged(plan: Plan, running: stack.Stack, subject: Subject, wanted: list[Any], figures: Figures, say: Say) -> None:
@@ -139,25 +138,31 @@ def _uncharged(plan: Plan, running: stack.Stack, subject: Subject, wanted: list[
 def _charged(plan: Plan, running: stack.Stack, subject: Subject, wanted: list[Any], figures: Figures, say: Say) -> None:
     """As for the others, with the ledger compared: each answered call is charged once, and nothing else is.
 
-    The units of the calls that wrk made are not read from their answers: all inputs take turns, so calls tell units where
-    every input costs the same; else units are compared for the calls whose answers were read, and calls for the rest.
+    wrk does not read answers, so units are compared where every input costs the same, which the answers that were read show.
     """
     calls, units = running.ledger(subject.name)
     whole = _compare(MAAS, running.running(subject.name), subject, wanted)
-    expect(running, subject, calls + len(whole), units + sum(answer["usage"]["units"] for answer in whole))
-    prices = {answer["usage"]["units"] for answer in whole}
-    answered = _press(plan, MAAS, running.running(subject.name), subject, figures, say)
+    prices = [answer["usage"]["units"] for answer in whole]
+    expect(running, subject, calls + len(whole), units + sum(prices))
+    windows = _press(plan, MAAS, running.running(subject.name), subject, figures, say)
+    answered, unanswered = (sum(getattr(window, name) for window in windows) for name in ("answered", "unanswered"))
     total = calls + len(whole) + answered
-    expected = units + sum(answer["usage"]["units"] for answer in whole) + answered * prices.pop() if len(prices) == 1 else None
-    found = expect(running, subject, total, expected)
-    figures.ledger.append({"model": subject.name, "answered": total - calls, "calls": found[0] - calls, "units": found[1] - units})
+    expected = units + sum(prices) + answered * prices[0] if len(set(prices)) == 1 and not unanswered else None
+    found = expect(running, subject, total, expected, unanswered)
+    told = {"model": subject.name, "answered": len(whole) + answered, "unanswered": unanswered}
+    figures.ledger.append({**told, "calls": found[0] - calls, "units": found[1] - units})
 
 
-def expect(running: stack.Stack, subject: Subject, calls: int, units: int | None, tries: int = 20) -> tuple[int, int]:
-    """The ledger; LoadError when it is not this. An answer may be sent a moment before its entry can be read."""
+def expect(
+    running: stack.Stack, subject: Subject, calls: int, units: int | None, unanswered: int = 0, *, tries: int = 20
+) -> tuple[int, int]:
+    """The ledger; LoadError when it does not hold these calls and units, and of `unanswered` more any number.
+
+    An answer may be sent a moment before its entry can be read.
+    """
     for _ in range(tries):
         found = running.ledger(subject.name)
-        if found[0] == calls and units in {None, found[1]}:
+        if calls <= found[0] <= calls + unanswered and units in {None, found[1]}:
             return found
         time.sleep(0.25)
     raise LoadError(f"The ledger of {subject.name} holds {found[0]} calls and {found[1]} units; answered were {calls} and {units}.")

@@ -24,7 +24,7 @@ function setup(thread)
 end
 
 local requests, at, stop, rate, due = {}, 0, 0, 0, nil
-asked, inside, first = 0, 0, 0 -- read by `done` through thread:get
+sent, inside, first = 0, 0, 0 -- read by `done` through thread:get
 
 function init(args)
   stop, rate = tonumber(os.getenv("BENCH_STOP")), tonumber(os.getenv("BENCH_RATE"))
@@ -39,12 +39,15 @@ end
 function delay()
   local moment = now()
   if first == 0 then first, due = moment, moment end
-  asked = asked + 1
   if moment >= stop then return NEVER end
   inside = inside + 1
-  if rate == 0 then return 0 end
+  if rate == 0 then
+    sent = sent + 1
+    return 0
+  end
   due = math.max(due + 1 / rate, moment - 1)
   if due >= stop then return NEVER end
+  sent = sent + 1
   return math.max(0, math.floor((due - moment) * 1000 + 0.5))
 end
 
@@ -84,14 +87,14 @@ end
 function done(summary, latency, _)
   local counted, within, began = 0, 0, math.huge
   for _, thread in ipairs(threads) do
-    counted, within = counted + thread:get("asked"), within + thread:get("inside")
+    counted, within = counted + thread:get("sent"), within + thread:get("inside")
     began = math.min(began, thread:get("first"))
   end
   local counts, total, low, high = measured(latency, summary, tonumber(os.getenv("BENCH_CONNECTIONS")))
   local p = percentiles(counts, total, low, high, { 0.5, 0.95, 0.99 })
   local failed = summary.errors
   io.write(string.format(
-    '\nRESULT {"answered": %d, "asked": %d, "inside": %d, "began": %.6f, "bad_status": %d, "broken": %d, "late": %d, ' ..
+    '\nRESULT {"answered": %d, "sent": %d, "inside": %d, "began": %.6f, "bad_status": %d, "broken": %d, "late": %d, ' ..
     '"samples": %d, "p50": %.3f, "p95": %.3f, "p99": %.3f, "max": %.3f, "bytes": %d}\n',
     summary.requests, counted, within, began, failed.status, failed.connect + failed.read + failed.write, failed.timeout,
     total, p[1] or 0, p[2] or 0, p[3] or 0, high / 1000, summary.bytes))
