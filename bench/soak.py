@@ -6,6 +6,7 @@ the ledger is not what was answered, or memory grew by more than 5 % after the w
 """
 
 import argparse
+import signal
 import statistics
 import sys
 import threading
@@ -72,6 +73,7 @@ class Memory:
 def main() -> int:
     """0 when nothing failed and memory stayed; else 1."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that what was started is ended
     models, home = catalogue(options.folder / "models"), options.folder / "home"
     subjects = open_subjects(options.models, models, home / "cache" / "exports", None, options.seed)
     try:

@@ -7,6 +7,7 @@ loads each with wrk in alternating rounds, and calibrates with raw ONNX Runtime 
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -22,6 +23,7 @@ FOLDER = ROOT / ".maas" / "bench"
 def main() -> int:
     """0 when all was measured; 1 with what went wrong."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that what was started is ended
     try:
         if options.page_from:
             return page.write(json.loads(options.page_from.read_text()), ROOT / "docs")
