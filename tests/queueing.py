@@ -1,8 +1,11 @@
 """Calls for tests of the online queue, which is emptied before: whatever waits there would be taken first."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
+
+import pytest
 
 from maas import ids, queue
 
@@ -46,3 +49,9 @@ def drain(limit: int = 32) -> list[list[queue.Call]]:
     while batch := take(limit):
         taken.append(batch)
     return taken
+
+
+def replace_nudge(monkeypatch: pytest.MonkeyPatch, function: Callable[..., object]) -> None:
+    """Call `function` in place of sending Celery a message, at once or after a commit."""
+    monkeypatch.setattr(queue, "nudge", function)
+    monkeypatch.setattr(queue.nudges, "nudge", function)

@@ -13,7 +13,7 @@ from apps.audit import redaction, services
 from apps.audit.models import Entry
 from apps.files import services as files
 from apps.jobs import services as jobs
-from maas import errors, events, ids, queue
+from maas import errors, events, ids
 from maas.actors import Actor, Permission, acting
 from maas.events import Event, SignInRefused, TenantChanged, publish
 from maas.sealing import Secret
@@ -22,12 +22,13 @@ from tests.belongings import LINE
 from tests.cast import browser_for, client_for, make_user
 from tests.conftest import ROOT
 from tests.logbook import all_events, entries, fill, somebody, tell
+from tests.queueing import replace_nudge
 
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch) -> None:
     """Nobody works on these jobs, and messages about them must not wait for the tests of those who do."""
-    monkeypatch.setattr(queue, "nudge", lambda name, **arguments: None)
+    replace_nudge(monkeypatch, lambda name, **arguments: None)
 
 
 def make_event(kind: type[Event], tenant_id: UUID) -> Event:

@@ -18,9 +18,10 @@ from apps.jobs import parts, slices, stages, sweeping
 from apps.jobs import services as jobs
 from apps.jobs.models import Job, Slice
 from apps.usage.models import UsageRecord
-from maas import ids, queue
+from maas import ids
 from maas.tenancy import SystemUse, as_system, as_tenant
 from tests.conftest import HOME
+from tests.queueing import replace_nudge
 from tests.tiny import NAME, load_tiny, picture
 from workers.batch import assembly, running, validation
 
@@ -37,7 +38,7 @@ def tiny() -> Version:
 def quiet(monkeypatch, tiny) -> list:
     """Messages are noted, not sent; jobs that other tests left are out of the way."""
     told: list = []
-    monkeypatch.setattr(queue, "nudge", lambda name, **arguments: told.append(name))
+    replace_nudge(monkeypatch, lambda name, **arguments: told.append(name))
     monkeypatch.setattr(validation, "SLICE_INPUTS", 4)
     with as_system(SystemUse.SWEEP):
         Job.objects.filter(finished_at=None).update(finished_at=timezone.now(), tidied_at=timezone.now())

@@ -8,8 +8,9 @@ import pytest
 from apps.files import services as files
 from apps.jobs import services as jobs
 from apps.usage import services as usage
-from maas import errors, ids, queue
+from maas import errors, ids
 from maas.tenancy import as_tenant
+from tests.queueing import replace_nudge
 from workers.batch import lines, validation
 
 ENDPOINT = "/v1/predictions"
@@ -19,7 +20,7 @@ ENDPOINT = "/v1/predictions"
 def quiet(monkeypatch) -> list:
     """Nobody else is told of the work of these tests: they are the worker."""
     told: list = []
-    monkeypatch.setattr(queue, "nudge", lambda name, **arguments: told.append((name, arguments)))
+    replace_nudge(monkeypatch, lambda name, **arguments: told.append((name, arguments)))
     return told
 
 

@@ -1,10 +1,11 @@
 """The short way of a key's call to a model, and the questions that it asks."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
-from django.db import OperationalError, connection
+from django.db import NotSupportedError, OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from psycopg import RawCursor
@@ -13,7 +14,7 @@ from apps.accounts import keys
 from apps.catalog import services as catalog
 from apps.catalog.models import Alias, Model, Version
 from apps.inference.direct import READ_FIRST
-from maas import errors, queue
+from maas import errors, questions, queue
 from maas.ids import uuid7
 from maas.questions import ask
 from maas.tenancy import as_tenant
@@ -22,6 +23,7 @@ from tests.tiny import NAME, load_tiny, picture
 from tests.walk import left_behind
 
 PREDICTIONS = "/v1/predictions"
+PID = "SELECT pg_backend_pid()", ()
 
 
 @pytest.fixture
@@ -58,32 +60,32 @@ def make_version(model: Model, number: int) -> Version:
 
 
 @pytest.fixture
-def questions(monkeypatch) -> list[str]:
+def asked(monkeypatch) -> list[str]:
     """The SQL of each question, on its way to PostgreSQL."""
-    asked, real = [], RawCursor.execute
+    found, real = [], RawCursor.execute
 
     def listen(cursor, sql, *given):
-        asked.append(sql)
+        found.append(sql)
         return real(cursor, sql, *given)
 
     monkeypatch.setattr(RawCursor, "execute", listen)
-    return asked
+    return found
 
 
-def test_a_call_asks_the_database_once(cast, answering, questions) -> None:
+def test_a_call_asks_the_database_once(cast, answering, asked) -> None:
     body = {"model": NAME, "inputs": picture()}
     assert post(cast.key.secret, body).status_code == 200  # begins the month and takes a block
-    questions.clear()
+    asked.clear()
     with CaptureQueriesContext(connection) as others:
         assert post(cast.key.secret, body).status_code == 200
-    assert [sql.split("(")[0] for sql in questions] == ["SELECT * FROM maas_open_call"] and len(others) == 0
+    assert [sql.split("(")[0] for sql in asked] == ["SELECT * FROM maas_open_call"] and len(others) == 0
 
 
-def test_a_large_body_is_read_after_the_key(cast, answering, questions) -> None:
+def test_a_large_body_is_read_after_the_key(cast, answering, asked) -> None:
     large = {"model": NAME, "inputs": [picture()] * 128, "parameters": {"x": "y" * READ_FIRST}}
     assert post("maas_x", large).status_code == 401
     assert post(cast.key.secret, large).json()["error"]["code"] == "unknown_parameter"
-    assert [sql.split("(")[0] for sql in questions] == ["SELECT * FROM maas_find_key", "SELECT maas_find_version"]
+    assert [sql.split("(")[0] for sql in asked] == ["SELECT * FROM maas_find_key", "SELECT maas_find_version"]
 
 
 @pytest.mark.parametrize("body", [b"{", b"[1]", b"", {"model": 3}, {"model": "no such"}, {"model": NAME + "@x" * 150, "inputs": 1}])
@@ -125,37 +127,45 @@ def test_a_promotion_holds_with_the_next_call(cast, answering) -> None:
     assert catalog.resolve(cast.tenant, model.name).number == 2
 
 
-def end_connection() -> None:
+def login() -> psycopg.Connection:
+    """A connection that is not maas's own."""
+    wanted = {"host", "port", "user", "dbname", "password"}
+    parameters = {name: value for name, value in connection.get_connection_params().items() if name in wanted}
+    return psycopg.connect(**parameters, autocommit=True)
+
+
+def end_connection(pid: int) -> None:
     """What a restart of PostgreSQL does to a connection that nobody uses just now."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        pid = cursor.fetchone()[0]
-    parameters = {
-        name: value for name, value in connection.get_connection_params().items() if name in {"host", "port", "user", "dbname", "password"}
-    }
-    with psycopg.connect(**parameters, autocommit=True) as other:
+    with login() as other:
         other.execute("SELECT pg_terminate_backend(%s)", [pid])
 
 
 def test_a_connection_that_died_unnoticed_is_made_anew(cast) -> None:
-    end_connection()
+    end_connection(ask(PID)[0][0])
     assert keys.find_caller(cast.key.secret).tenant == cast.tenant
 
 
-def test_a_question_inside_a_transaction_is_not_asked_again(cast) -> None:
+def test_a_question_inside_a_transaction_is_asked_there_and_not_again(cast) -> None:
     with pytest.raises(OperationalError), as_tenant(cast.tenant.id):
-        end_connection()
+        assert ask(("SELECT current_setting('maas.tenant')", ())) == [(str(cast.tenant.id),)]
+        end_connection(ask(PID)[0][0])
         ask(("SELECT 1", ()))
     connection.close()
 
 
 def test_a_prepared_question_that_no_longer_fits_is_asked_anew() -> None:
     table = f"odd_{uuid7().hex}"
-    sql = f"SELECT * FROM pg_temp.{table}", ()
-    for column in ("a int", "b text"):
-        with connection.cursor() as cursor:
-            cursor.execute(f"CREATE TEMP TABLE {table} ({column})")
-        assert [ask(sql), ask(sql), ask(sql)] == [[], [], []]
-        with connection.cursor() as cursor:
-            cursor.execute(f"DROP TABLE {table}")
-    connection.close()
+    with login() as other:
+        other.execute(f"CREATE TABLE {table} (a int); GRANT SELECT ON {table} TO maas_app")
+        assert [ask((f"SELECT * FROM {table}", ())) for _ in range(3)] == [[], [], []]
+        other.execute(f"ALTER TABLE {table} ADD b text; INSERT INTO {table} VALUES (1, 'x')")
+        with questions._line() as line, pytest.raises(NotSupportedError):
+            line.ask((f"SELECT * FROM {table}", ()))
+        assert ask((f"SELECT * FROM {table}", ())) == [(1, "x")]
+        other.execute(f"DROP TABLE {table}")
+
+
+def test_threads_share_a_few_connections() -> None:
+    with ThreadPoolExecutor(40) as pool:
+        pids = {rows[0][0] for rows in pool.map(lambda _: ask(PID), range(400))}
+    assert 1 <= len(pids) <= questions.CONNECTIONS

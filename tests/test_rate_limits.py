@@ -24,6 +24,7 @@ from maas import errors, ids, limits, queue
 from maas.limits import Limit
 from maas.tenancy import as_tenant
 from tests.cast import Key, browser_for, client_for
+from tests.queueing import replace_nudge
 
 MINUTE = 60_000_000  # microseconds
 
@@ -342,7 +343,7 @@ def test_a_flushed_redis_starts_again_and_gets_the_script_again(cast, on_plan) -
 
 # ---------- jobs ----------
 def test_of_20_batches_at_once_as_many_start_as_the_plan_runs(cast, on_plan, monkeypatch) -> None:
-    monkeypatch.setattr(queue, "nudge", lambda *args, **kwargs: None)
+    replace_nudge(monkeypatch, lambda *args, **kwargs: None)
     on_plan(concurrent_jobs=3)
     file = files.create_file(cast.tenant, filename="a.jsonl", purpose="batch", chunks=[b"{}\n"])
     body = {"input_file_id": ids.encode(ids.FILE, file.id), "endpoint": "/v1/predictions", "completion_window": "24h"}

@@ -15,9 +15,9 @@ from apps.billing import invoices as billing_invoices
 from apps.billing import subscriptions as billing
 from apps.payments import fetching, inbox, mirroring, services
 from apps.payments.models import StripeEvent
-from maas import queue
 from maas.tenancy import SystemUse, as_system, as_tenant
 from tests.conftest import needs
+from tests.queueing import replace_nudge
 from tests.stripe_people import URLS, banking, follow_all, hook, mirror_of, now_of, on_plan, post, subscribe, tell
 from tests.stripe_server import EXAMPLES, StripeServer
 
@@ -47,7 +47,7 @@ def body_of(bank, event_id: str) -> str:
 # ---------- signatures ----------
 def test_a_signed_event_is_stored_before_anything_is_done(bank, monkeypatch) -> None:
     nudges = []
-    monkeypatch.setattr(queue, "nudge", lambda entry_point, **facts: nudges.append((entry_point, facts["event_id"])))
+    replace_nudge(monkeypatch, lambda entry_point, **facts: nudges.append((entry_point, facts["event_id"])))
     event_id = event(bank)
     answer = post(body_of(bank, event_id), bank.sign(body_of(bank, event_id)))
     assert (answer.status_code, answer.json()) == (200, {"received": True, "repeated": False})
