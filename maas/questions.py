@@ -20,10 +20,10 @@ PREPARE_AFTER = 1  # times that a question was asked
 
 
 class _Shared:
-    """The connections of one process."""
+    """The connections of one process that act in one role; `""` is the role that the settings say."""
 
-    def __init__(self) -> None:
-        self.pid = os.getpid()
+    def __init__(self, role: str = "") -> None:
+        self.pid, self.role = os.getpid(), role
         self.turns = BoundedSemaphore(CONNECTIONS)
         self.idle: list[_Line] = []
 
@@ -31,9 +31,10 @@ class _Shared:
 class _Line:
     """One connection with its cursor, used by one thread at a time. A connection that died is made anew when it is used."""
 
-    def __init__(self) -> None:
+    def __init__(self, role: str) -> None:
         self.wrapper: BaseDatabaseWrapper = connection.copy()
         self.wrapper.inc_thread_sharing()
+        self.role = role
         self.cursor: RawCursor[Any] | None = None
 
     def ask(self, question: Question) -> list[tuple[Any, ...]]:
@@ -42,15 +43,18 @@ class _Line:
 
     def _open(self) -> RawCursor[Any]:
         self.wrapper.ensure_connection()
-        self.cursor = prepared_cursor(self.wrapper)
-        return self.cursor
+        cursor = prepared_cursor(self.wrapper)
+        if self.role:
+            cursor.execute(f"SET ROLE {self.role}")
+        self.cursor = cursor
+        return cursor
 
     def close(self) -> None:
         self.cursor = None
         self.wrapper.close()
 
 
-_shared = _Shared()
+_shared, _system = _Shared(), _Shared("maas_system")
 
 
 def ask(question: Question) -> list[tuple[Any, ...]]:
@@ -76,14 +80,27 @@ def prepared_cursor(wrapper: BaseDatabaseWrapper) -> RawCursor[Any]:
     return RawCursor(wrapper.connection)
 
 
+def tell_as_system(statement: Question) -> list[tuple[Any, ...]]:
+    """The rows of a statement that the system runs in a transaction of its own; `maas.tenancy.run_as_system` calls it.
+
+    It may change something, so it is never run again: raises what the database raises, and then it may have been done.
+    """
+    with _line(is_system=True) as line:
+        try:
+            return line.ask(statement)
+        except (OperationalError, InterfaceError, NotSupportedError):
+            line.close()
+            raise
+
+
 @contextmanager
-def _line() -> Iterator[_Line]:
-    global _shared
+def _line(*, is_system: bool = False) -> Iterator[_Line]:
+    global _shared, _system
     if _shared.pid != os.getpid():  # a process that was forked leaves its parent's connections alone
-        _shared = _Shared()
-    mine = _shared
+        _shared, _system = _Shared(), _Shared("maas_system")
+    mine = _system if is_system else _shared
     with mine.turns:
-        line = mine.idle.pop() if mine.idle else _Line()
+        line = mine.idle.pop() if mine.idle else _Line(mine.role)
         try:
             yield line
         finally:

@@ -4,7 +4,7 @@ Outside of every block a tenant-owned table shows no rows at all. Settings are l
 connection never carries a tenant into the next request.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
@@ -13,6 +13,7 @@ from uuid import UUID
 from django.db import connection, models, transaction
 
 from maas import ids
+from maas.questions import Question, ask, tell_as_system
 
 
 class SystemUse(StrEnum):
@@ -75,22 +76,17 @@ def as_system(use: SystemUse) -> Iterator[None]:
         yield
 
 
-def run_as_system(use: SystemUse, sql: str, parameters: Sequence[Any]) -> Any:
+def run_as_system(use: SystemUse, statement: Question) -> Any:
     """The one value that a statement gives, run by the system in a transaction of its own: one trip where `as_system` takes four.
 
-    Inside of a transaction it is a part of that one.
+    Inside of a transaction it is a part of that one. Raises what the database raises; then it may have been done all the same.
     """
-    if connection.in_atomic_block:
-        with as_system(use), connection.cursor() as cursor:
-            cursor.execute(sql, parameters)
-            return cursor.fetchone()[0]
     if not isinstance(use, SystemUse):
         raise TypeError("Say why: pass a member of SystemUse.")
-    with connection.cursor() as cursor:
-        # PostgreSQL runs a text of several statements as one transaction, whose end takes the role back.
-        cursor.execute(f"SELECT set_config('role', 'maas_system', true); {sql}", parameters)
-        cursor.nextset()
-        return cursor.fetchone()[0]
+    if not connection.in_atomic_block:
+        return tell_as_system(statement)[0][0]
+    with as_system(use):
+        return ask(statement)[0][0]
 
 
 @contextmanager

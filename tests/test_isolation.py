@@ -8,6 +8,7 @@ from django.db import connection, transaction
 from django.db.utils import DataError, ProgrammingError
 
 from apps.accounts.models import ApiKey, Membership, Tenant
+from maas.questions import ask
 from maas.tenancy import SystemUse, as_system, as_tenant, as_user, run_as_system
 from tests.walk import left_behind
 
@@ -96,16 +97,16 @@ def test_the_system_needs_a_reason_and_gives_its_role_back(cast) -> None:
 
 
 def test_what_the_system_runs_in_one_trip_leaves_no_role_behind() -> None:
-    assert run_as_system(SystemUse.SWEEP, "SELECT current_user || %s", ["!"]) == "maas_system!"
+    assert run_as_system(SystemUse.SWEEP, ("SELECT current_user || $1", ["!"])) == "maas_system!"
     assert left_behind() == ("", "", "maas_app")
     with pytest.raises(DataError):
-        run_as_system(SystemUse.SWEEP, "SELECT 1 / %s", [0])
-    assert left_behind() == ("", "", "maas_app")
+        run_as_system(SystemUse.SWEEP, ("SELECT 1 / $1::int", [0]))
+    assert left_behind() == ("", "", "maas_app") and ask(("SELECT current_user", ())) == [("maas_app",)]
     with pytest.raises(TypeError, match="Say why"):
-        run_as_system("sweep", "SELECT 1", [])  # type: ignore[arg-type]
+        run_as_system("sweep", ("SELECT 1", []))  # type: ignore[arg-type]
 
 
 def test_inside_a_transaction_it_is_a_part_of_it(cast) -> None:
     with as_tenant(cast.tenant.id):
-        assert run_as_system(SystemUse.SWEEP, "SELECT current_user", []) == "maas_system"
+        assert run_as_system(SystemUse.SWEEP, ("SELECT current_user", [])) == "maas_system"
         assert left_behind() == (str(cast.tenant.id), "", "maas_app")

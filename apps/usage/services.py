@@ -14,6 +14,7 @@ from apps.usage import rollups, spans
 from apps.usage.models import ArchivedMonth, Kind, UsageRecord
 from apps.usage.periods import end_of, month_of, period_of, start_of
 from maas import errors
+from maas.questions import ask
 from maas.tenancy import SystemUse, as_tenant, run_as_system
 
 GROUPS = {
@@ -23,7 +24,7 @@ GROUPS = {
     "key": "key_id",
     "job": "job_id",
 }
-SETTLE = "SELECT maas_settle(%s, %s)"
+SETTLE = "SELECT maas_settle($1::jsonb, $2::timestamptz)"
 REPORT_DAYS = 366
 roll_up = rollups.roll_up
 CHARGED_WITHIN = timedelta(days=7)  # after work began: a batch has a day, an answer that is kept to be repeated too
@@ -68,7 +69,7 @@ def settle_calls(calls: list[tuple[UUID, UsageLine]]) -> set[str]:
     A call that its caller has given up (`void_call`), or whose reservation was closed, is not charged and its source is
     not in the answer.
     """
-    return set(run_as_system(SystemUse.SETTLE_CALLS, SETTLE, _given(calls))) if calls else set()
+    return set(run_as_system(SystemUse.SETTLE_CALLS, (SETTLE, _given(calls)))) if calls else set()
 
 
 def void_call(tenant: Tenant, line: UsageLine) -> bool:
@@ -93,9 +94,7 @@ def _settle(rows: list[tuple[UUID, UsageLine]]) -> set[str]:
     """Into the ledger, and from what is reserved to what is used: one statement (migration 0003)."""
     if not rows:
         return set()
-    with connection.cursor() as cursor:
-        cursor.execute(SETTLE, _given(rows))
-        return set(cursor.fetchone()[0])
+    return set(ask((SETTLE, _given(rows)))[0][0])
 
 
 def _given(rows: list[tuple[UUID, UsageLine]]) -> list[Any]:
