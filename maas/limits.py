@@ -20,7 +20,7 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from maas.queue.store import Lines, Script
+from maas.lines import Lines, Script
 
 log = structlog.get_logger()
 MINUTE = 60_000_000  # microseconds
@@ -30,27 +30,30 @@ LOCAL_SHARE, LOCAL_LEAST = 4, 60  # without Redis: a quarter of a limit, but one
 LOCAL_ENTRIES = 10_000  # limits that a process remembers without Redis
 
 # Redis's own clock, because those of the web machines differ. Numbers stay below 2^53, and %.0f writes them in full.
-TAKE = Script("""
-local now = tonumber(ARGV[1])
-if now == 0 then local t = redis.call('TIME'); now = t[1] * 1000000 + t[2] end
-local wholes, answer = {}, {0}
-for i, key in ipairs(KEYS) do
-  local step, most, cost = tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i]), tonumber(ARGV[3 * i + 1])
-  local whole = math.max(tonumber(redis.call('GET', key) or '0'), now)
-  local wait = whole + step * cost - step * most - now
-  if cost == 0 or wait < 0 then wait = 0 end
-  if wait > 0 then answer[1] = 1 end
-  wholes[i] = {whole, whole + step * cost, wait}
+COUNT = """
+local function count(given)
+  local now = tonumber(given[1])
+  if now == 0 then local t = redis.call('TIME'); now = t[1] * 1000000 + t[2] end
+  local wholes, answer = {}, {0}
+  for i, key in ipairs(KEYS) do
+    local step, most, cost = tonumber(given[3 * i - 1]), tonumber(given[3 * i]), tonumber(given[3 * i + 1])
+    local whole = math.max(tonumber(redis.call('GET', key) or '0'), now)
+    local wait = whole + step * cost - step * most - now
+    if cost == 0 or wait < 0 then wait = 0 end
+    if wait > 0 then answer[1] = 1 end
+    wholes[i] = {whole, whole + step * cost, wait}
+  end
+  for i, key in ipairs(KEYS) do
+    local before, after, wait = wholes[i][1], wholes[i][2], wholes[i][3]
+    if answer[1] == 1 then after = before end
+    if after > before then redis.call('SET', key, string.format('%.0f', after), 'PX', math.ceil((after - now) / 1000) + 1000) end
+    answer[#answer + 1] = wait
+    answer[#answer + 1] = after - now
+  end
+  return answer
 end
-for i, key in ipairs(KEYS) do
-  local before, after, wait = wholes[i][1], wholes[i][2], wholes[i][3]
-  if answer[1] == 1 then after = before end
-  if after > before then redis.call('SET', key, string.format('%.0f', after), 'PX', math.ceil((after - now) / 1000) + 1000) end
-  answer[#answer + 1] = wait
-  answer[#answer + 1] = after - now
-end
-return answer
-""")
+"""
+TAKE = Script(COUNT + "return count(ARGV)")
 
 
 @dataclass(frozen=True)
@@ -114,23 +117,31 @@ def connect() -> redis.Redis:
 
 def take(limits: Sequence[Limit]) -> Verdict:
     """Count a call in all of its limits, or in none of them if one is used up. Never raises; one trip to Redis."""
-    limits = [replace(limit, cost=min(limit.cost, limit.most)) for limit in limits]  # more than a limit waits until it is whole
     if not limits:
         return Verdict(True, ())
     answer = _ask(limits)
     if answer is None:
-        limits = [_smaller(limit) for limit in limits]
-        return _verdict(limits, _take_here(limits), is_local=True)
-    return _verdict(limits, answer)
+        smaller = [_smaller(limit) for limit in limits]
+        return verdict_of(smaller, _take_here(smaller), is_local=True)
+    return verdict_of(limits, answer)
+
+
+def keys_of(limits: Sequence[Limit]) -> list[str]:
+    """The KEYS that a script with COUNT in it needs."""
+    return [limit.bucket for limit in limits]
+
+
+def figures_of(limits: Sequence[Limit]) -> list[int]:
+    """What such a script gives to `count`. A call that costs more than a limit waits until that is whole."""
+    return [clock(), *(figure for limit in limits for figure in (limit.step, limit.most, min(limit.cost, limit.most)))]
 
 
 def _ask(limits: Sequence[Limit]) -> list[int] | None:
     global _away_until
     if time.monotonic() < _away_until:
         return None
-    arguments = [clock(), *(figure for limit in limits for figure in (limit.step, limit.most, limit.cost))]
     try:
-        return _asked().run(TAKE, *arguments, keys=[limit.bucket for limit in limits])  # type: ignore[no-any-return]
+        return _asked().run(TAKE, *figures_of(limits), keys=keys_of(limits))  # type: ignore[no-any-return]
     except (redis.RedisError, OSError) as error:
         _away_until = time.monotonic() + REST
         log.warning("limits_counted_locally", seconds=REST, error=str(error))
@@ -141,11 +152,12 @@ def _asked() -> Lines:
     """This process's connections for it."""
     global _lines
     if _lines is None:
-        _lines = Lines(patience=PATIENCE, client=connect)
+        _lines = Lines(connect, patience=PATIENCE)
     return _lines
 
 
-def _verdict(limits: Sequence[Limit], answer: list[int], *, is_local: bool = False) -> Verdict:
+def verdict_of(limits: Sequence[Limit], answer: list[int], *, is_local: bool = False) -> Verdict:
+    """What `count` answered, for each limit."""
     pairs = zip(limits, answer[1::2], answer[2::2], strict=True)
     return Verdict(not answer[0], tuple(_standing(limit, wait, ahead) for limit, wait, ahead in pairs), is_local)
 

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psycopg
 import pytest
@@ -14,7 +15,7 @@ from apps.accounts import keys
 from apps.catalog import services as catalog
 from apps.catalog.models import Alias, Model, Version
 from apps.inference.direct import READ_FIRST
-from maas import errors, questions, queue
+from maas import errors, limits, questions, queue
 from maas.ids import uuid7
 from maas.questions import ask
 from maas.tenancy import as_tenant
@@ -35,7 +36,12 @@ def tiny():
 def answering(monkeypatch, tiny) -> list:
     """The calls that were put in line; each is answered at once."""
     calls: list = []
-    monkeypatch.setattr(queue, "push", calls.append)
+
+    def push(call: queue.Call, *, counted: Any, note: Any) -> None:
+        note(limits.take(counted))
+        calls.append(call)
+
+    monkeypatch.setattr(queue, "push", push)
     monkeypatch.setattr(queue, "wait", lambda call_id, seconds: queue.Answer([[{"label": "dark", "score": 1.0}]], 3, 0, 0))
     return calls
 

@@ -12,6 +12,7 @@ from apps.accounts.models import ApiKey
 from apps.accounts.restrictions import SCOPES
 from maas import errors, events
 from maas.actors import acting
+from maas.lines import Lines
 from maas.queue import store
 from maas.tenancy import as_tenant
 from tests.cast import Key, client_for, make_user
@@ -179,7 +180,7 @@ def test_an_ended_key_is_not_rotated_and_a_long_grace_is_refused(cast) -> None:
 # ---------- revocation without Redis ----------
 def test_revocation_holds_with_redis_down(cast, monkeypatch) -> None:
     monkeypatch.setattr(store, "_client", redis.Redis(port=1, socket_connect_timeout=0.2))
-    monkeypatch.setattr(store, "LINES", store.Lines())
+    monkeypatch.setattr(store, "LINES", Lines(store.connect))
     own = cast.key_with("models")
     assert client_for(own).get("/v1/models").status_code == 200
     assert client_for(cast.key).delete(f"/v1/keys/key_{own.row.id.hex}").status_code == 200

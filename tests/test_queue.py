@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from maas import errors, ids, queue
+from maas.lines import Lines
 from maas.queue import callers, scripts, servers, store
 from tests.queueing import RUNNER, call, drain, empty_queue, push, take
 
@@ -186,8 +187,8 @@ def test_an_answer_reaches_its_caller_and_only_once() -> None:
 
 def test_a_batch_is_answered_in_one_trip(monkeypatch) -> None:
     sent = push(uuid4(), uuid4(), 32)
-    batch, trips, ask = queue.take(RUNNER, 32), [], store.Lines.ask
-    monkeypatch.setattr(store.Lines, "ask", lambda lines, *commands: trips.append(commands) or ask(lines, *commands))
+    batch, trips, ask = queue.take(RUNNER, 32), [], Lines.ask
+    monkeypatch.setattr(Lines, "ask", lambda lines, *commands: trips.append(commands) or ask(lines, *commands))
     queue.answer(RUNNER, batch, {one.id: ANSWER for one in sent})
     assert sum(commands[0][0] == b"RPUSH" for commands in trips) == 1
     assert all(queue.wait(one.id, 5) == ANSWER for one in sent)
@@ -287,7 +288,7 @@ def test_a_child_of_a_fork_gets_its_own_answers_and_its_parent_too() -> None:
 
 def test_redis_away_is_a_clear_503(monkeypatch) -> None:
     monkeypatch.setattr(store, "_client", redis.Redis(port=1, socket_connect_timeout=0.2, retry=store.ONCE_MORE))
-    monkeypatch.setattr(store, "LINES", store.Lines())
+    monkeypatch.setattr(store, "LINES", Lines(store.connect))
     sent = call(uuid4(), uuid4())
     with pytest.raises(errors.Unavailable, match="try again"):
         queue.push(sent)
@@ -340,7 +341,9 @@ def test_a_call_past_its_deadline_is_dropped() -> None:
 
 def test_calls_of_a_web_process_that_died_are_dropped() -> None:
     push(uuid4(), uuid4(), 3)
-    callers._replies._told = time.monotonic()  # or its reader may just say again that it lives
+    while not callers._replies._told:  # its reader says that it lives when it starts, and then after seconds
+        time.sleep(0.01)
+    callers._replies._told = time.monotonic()
     queue.connect().delete(b"maas:online:caller:" + callers._replies.name)
     assert take() == [] and kept_in_redis() == set()
 
@@ -439,7 +442,7 @@ def test_a_script_that_redis_has_forgotten_is_sent_again() -> None:
 
 
 def test_an_error_in_one_answer_of_a_trip_does_not_shift_the_others() -> None:
-    lines = store.Lines()
+    lines = Lines(store.connect)
     key = f"test:{ids.uuid7().hex}"
     with pytest.raises(redis.ResponseError):
         lines.ask(("SET", key, "text", "EX", 5), ("LPUSH", key, "x"), ("GET", key))

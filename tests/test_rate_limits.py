@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -75,7 +76,12 @@ def on_plan(cast, tmp_path, settings_of):
 def answering(monkeypatch, catalogue) -> list:
     """An online server that answers at once."""
     calls: list = []
-    monkeypatch.setattr(queue, "push", calls.append)
+
+    def push(call: queue.Call, *, counted: Any, note: Any) -> None:
+        note(limits.take(counted))
+        calls.append(call)
+
+    monkeypatch.setattr(queue, "push", push)
     monkeypatch.setattr(queue, "wait", lambda call_id, seconds: queue.Answer([{"translation_text": "x"}], 1, 0, 0))
     return calls
 

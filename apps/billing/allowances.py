@@ -34,6 +34,11 @@ def grant_call(tenant: Tenant, *, key_id: UUID | None, model: str, units: int, s
     return _attempt(tenant, units, attempt)
 
 
+def is_at_hand(tenant: Tenant, *, key_id: UUID | None, model: str, units: int, seconds: float) -> bool:
+    """Whether this process has the units of such a call in hand, so that granting them takes no trip to the database."""
+    return blocks.at_hand(Work(tenant.id, month_of(timezone.now()), key_id, model), units, seconds=seconds)
+
+
 def reserve_work(
     tenant: Tenant, *, key_id: UUID | None, model: str | None, units: int, use: str, job_id: UUID, slice_id: UUID | None = None
 ) -> UUID:  # fmt: skip

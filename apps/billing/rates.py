@@ -17,11 +17,22 @@ def count_call(tenant: Tenant, *, model: str | None = None, units: int = 0) -> N
     Counts nothing outside of a request: jobs have a limit of their own. Raises RateLimited when one limit is used up; then
     nothing is counted in the others.
     """
+    note(limits.take(due(tenant, model=model, units=units)))
+
+
+def due(tenant: Tenant, *, model: str | None = None, units: int = 0) -> list[Limit]:
+    """The limits in which the request that runs is still to be counted; none outside of a request. `note` is told how they stand."""
+    meter = current_meter()
+    if meter is None:
+        return []
+    return limits_of(tenant, meter.key, model=model, requests=0 if meter.is_counted else 1, units=units)
+
+
+def note(verdict: Verdict) -> None:
+    """Keep what the answer to the request will say of its limits. Raises RateLimited when one of them is used up."""
     meter = current_meter()
     if meter is None:
         return
-    wanted = limits_of(tenant, meter.key, model=model, requests=0 if meter.is_counted else 1, units=units)
-    verdict = limits.take(wanted)
     meter.note(verdict)
     if not verdict.passed:
         raise _refusal(max(verdict.standings, key=lambda standing: standing.wait))

@@ -1,7 +1,7 @@
 """Predict now: check, put in line, wait for the answer, never charge for what was not answered."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from apps.usage import blocks
 from apps.usage import services as usage
 from maas import errors, ids, metrics, queue
 from maas.actors import Permission, current_actor, require
+from maas.limits import Limit, take
 from maas.predictions import render_prediction
 from maas.specs import TaskSpec, spec_for
 
@@ -58,16 +59,17 @@ def ask(
     spec = spec_for(version.model.task)
     clean, options = check_inputs(tenant, spec, inputs), spec.check_parameters(parameters)
     work = check_work(spec, clean)
-    rates.count_call(tenant, model=version.model.name, units=likely_units(version, spec, clean))
+    limits: Sequence[Limit] = rates.due(tenant, model=version.model.name, units=likely_units(version, spec, clean))
     if instead_of and not _void(tenant, instead_of, key_id, version):
         usage.reverse_call(tenant, instead_of.hex)
     most = most_units(version, spec, clean, options)
+    limits = _count_first(tenant, key_id, version, most, deadline_ms / 1000, limits)
     with _granted(tenant, key_id, version, most, deadline_ms / 1000) as pay:
         call = queue.Call(
             call_id or ids.uuid7(), tenant.id, key_id, version.id, clean, options, started, started + deadline_ms / 1000, work,
             pay.grant.reservation_id, most, plan_of(tenant.plan).weight,
         )  # fmt: skip
-        _push(tenant, call, version, pay)
+        _push(tenant, call, version, pay, limits)
         try:
             answer = _await(tenant, call, version, pay)
         finally:
@@ -92,10 +94,24 @@ def _granted(tenant: Tenant, key_id: UUID | None, version: catalog.Version, unit
         blocks.finish(pay.grant, used=pay.used)
 
 
-def _push(tenant: Tenant, call: queue.Call, version: catalog.Version, pay: _Payment) -> None:
+def _count_first(
+    tenant: Tenant, key_id: UUID | None, version: catalog.Version, units: int, seconds: float, limits: Sequence[Limit]
+) -> Sequence[Limit]:  # fmt: skip
+    """The limits that are left to be counted on the way into the queue.
+
+    That is all of them while units are at hand. A call that has to ask the database for its units is counted before: who
+    calls too often should not keep the database busy.
+    """
+    if allowances.is_at_hand(tenant, key_id=key_id, model=version.model.name, units=units, seconds=seconds):
+        return limits
+    rates.note(take(limits))
+    return ()
+
+
+def _push(tenant: Tenant, call: queue.Call, version: catalog.Version, pay: _Payment, limits: Sequence[Limit]) -> None:
     """Put the call in line. When the connection broke it may stand there all the same: then it is made sure that nobody pays."""
     try:
-        queue.push(call)
+        queue.push(call, counted=limits, note=rates.note)
     except errors.Overloaded:
         _count(version, "refused")
         raise

@@ -66,6 +66,12 @@ def grant(work: Work, units: int, *, seconds: float) -> Grant:
         return _from_block(work, units, seconds) or _lease(work, units, seconds)
 
 
+def at_hand(work: Work, units: int, *, seconds: float) -> bool:
+    """Whether `grant` would need nothing of the database just now."""
+    with _lock:
+        return _room(work, units, seconds) is not None
+
+
 def finish(done: Grant, *, used: int | None) -> None:
     """End a grant; `used` is what was charged, None when that is not known: then nothing goes back into the block."""
     block = done.block
@@ -89,12 +95,18 @@ def give_back() -> None:
 
 def _from_block(work: Work, units: int, seconds: float) -> Grant | None:
     with _lock:
-        block = _blocks.get(work)
-        if block is None or block.left < units or time.monotonic() + seconds > block.ends:
+        block = _room(work, units, seconds)
+        if block is None:
             return None
         block.left -= units
         block.running += 1
         return Grant(block, units)
+
+
+def _room(work: Work, units: int, seconds: float) -> Block | None:
+    """The block that a call could use. The caller holds the lock."""
+    block = _blocks.get(work)
+    return block if block and block.left >= units and time.monotonic() + seconds <= block.ends else None
 
 
 def _lease(work: Work, units: int, seconds: float) -> Grant:

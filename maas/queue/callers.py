@@ -9,6 +9,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable, Sequence
 from uuid import UUID, uuid4
 
 import redis
@@ -16,6 +17,8 @@ import structlog
 from django.conf import settings
 
 from maas import errors
+from maas.limits import Limit, Verdict, figures_of, keys_of, verdict_of
+from maas.lines import Lines
 from maas.queue import scripts, store
 from maas.queue.calls import PREFIX, Answer, Call, pack_body, read_answer, ticket_of
 
@@ -49,7 +52,7 @@ class Replies:
         self._needed = threading.Event()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._lines = store.Lines(BLOCK)
+        self._lines = Lines(store.connect, BLOCK)
         self._told = 0.0  # when Redis last heard of this process from the reader; every push tells it too
 
     def register(self, call_id: bytes) -> None:
@@ -109,29 +112,34 @@ class Replies:
 _replies = Replies()
 
 
-def push(call: Call) -> None:
+def push(call: Call, *, counted: Sequence[Limit] = (), note: Callable[[Verdict], None] = lambda verdict: None) -> None:
     """Put a call in line, and expect its answer in this process until `forget`, or until `wait` has returned it.
 
-    Raises Overloaded when the model's queue is full or the tenant waits for too much of it, Unavailable when Redis does
-    not answer.
+    The rate limits `counted` are asked in the same trip; `note` is told how they stand, and raises what refuses a call that
+    does not pass, which is not in line then. Raises Overloaded when the model's queue is full or the tenant waits for too
+    much of it, Unavailable when Redis does not answer.
     """
     replies, call_id, version, tenant = _replies, call.id.bytes, call.version_id.bytes, call.tenant_id.bytes
     ticket, body = ticket_of(call, replies.name), pack_body(call)
     replies.register(call_id)
     try:
-        refused = store.LINES.run(
-            scripts.PUSH, version, tenant, call_id, ticket, body, replies.name, call.work, ticket[44], settings.MAAS_QUEUE_LIMIT
-        )
+        full, seconds, stands = store.LINES.run(
+            scripts.PUSH, version, tenant, call_id, ticket, body, replies.name, call.work, ticket[44], settings.MAAS_QUEUE_LIMIT,
+            *(figures_of(counted) if counted else ()), keys=keys_of(counted),
+        )  # fmt: skip
     except redis.RedisError:
         forget(call.id)
         raise errors.Unavailable("The queue cannot be reached. Nothing was charged; try again.") from None
-    if refused:
+    if full or stands[0]:
         forget(call.id)
-        raise _overloaded(*refused)
+    if counted:
+        note(verdict_of(counted, stands))
+    if full:
+        raise _overloaded(seconds, whole=full == 2)
 
 
-def _overloaded(seconds: int, is_full: int) -> errors.Overloaded:
-    who = "Too many calls" if is_full else "Too many calls of your organisation"
+def _overloaded(seconds: int, *, whole: bool) -> errors.Overloaded:
+    who = "Too many calls" if whole else "Too many calls of your organisation"
     message = f"{who} wait for this model. Nothing was charged; try again."
     return errors.Overloaded(message, retry_after=min(max(seconds, 1), 60) if seconds >= 0 else 2)
 

@@ -19,8 +19,9 @@ A call is dropped before it costs anything when its deadline has passed, its cal
 caller is gone.
 """
 
+from maas.limits import COUNT
+from maas.lines import Script
 from maas.queue.calls import PREFIX
-from maas.queue.store import Script
 
 NAMES = f"""
 local P = '{PREFIX}'
@@ -40,11 +41,17 @@ end
 # Room for a tenant: at most weight times the room that is left for everybody. One that floods alone gets half (weight 1),
 # n of them get n / (n + 1), so there is always room for one more: dynamic thresholds of Choudhury and Hahne, "Dynamic Queue
 # Length Thresholds for Shared-Memory Packet Switches", 1998.
-# ARGV: version, tenant, call, ticket, body, caller, work, weight, limit. Returns 0; or how many seconds the waiting work will
-# take by what was done lately (-1: not known), and whether the queue is full or the tenant's share of it.
+# KEYS and what follows in ARGV: rate limits in which the call is counted first (maas.limits), none if it has been.
+# ARGV: version, tenant, call, ticket, body, caller, work, weight, limit. Returns 0, 1 when the tenant's share of the queue is
+# full or 2 when all of it is; then how many seconds the waiting work will take by what was done lately (-1: not known); and
+# what the rate limits answered, which may be that the call does not pass: then it is not in line.
 PUSH = Script(
     NAMES
+    + COUNT
     + """
+local counted = {0}
+if #KEYS > 0 then counted = count({unpack(ARGV, 10)}) end
+if counted[1] == 1 then return {0, 0, counted} end
 local version, tenant = ARGV[1], ARGV[2]
 local work, weight, limit = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local total = tonumber(call('HGET', DEPTHS, version) or '0')
@@ -57,18 +64,18 @@ if full or mine + work > weight * (limit - total) then
   local done = (call('GET', drained .. window) or 0) + (call('GET', drained .. (window - 1)) or 0)
   local seconds = -1
   if done > 0 then seconds = math.ceil((full and total or mine) * (10 + now % 10) / done) end
-  return {seconds, full and 1 or 0}
+  return {full and 2 or 1, seconds, counted}
 end
 local caller = P .. 'caller:' .. ARGV[6]
 if call('EXISTS', caller) == 0 then call('SET', caller, '1', 'EX', 30) end
-if call('HSETNX', P .. 'bodies:' .. version, ARGV[3], ARGV[5]) == 0 then return 0 end
+if call('HSETNX', P .. 'bodies:' .. version, ARGV[3], ARGV[5]) == 0 then return {0, 0, counted} end
 account(version, tenant, work)
 call('RPUSH', P .. 'line:' .. version .. tenant, ARGV[4])
 if call('HSETNX', P .. 'deficits:' .. version, tenant, '0') == 1 and call('RPUSH', P .. 'ring:' .. version, tenant) == 1 then
   call('RPUSH', VERSIONS, version)
   ring_bell()
 end
-return 0
+return {0, 0, counted}
 """
 )
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from maas.lines import Command, Lines
 from maas.queue import scripts, store
 from maas.queue.calls import PREFIX, Answer, Call, pack_answer, read_call
 
@@ -55,7 +56,7 @@ def answer(runner: str, batch: Batch, answers: Mapping[UUID, Answer]) -> None:
     for call in batch.calls:
         if found := answers.get(call.id):
             lists[call.caller].append(call.id.bytes + pack_answer(found))
-    commands: list[store.Command] = []
+    commands: list[Command] = []
     for caller, replies in lists.items():
         commands.append((b"RPUSH", _replies(caller), *replies))
         commands.append((b"EXPIRE", _replies(caller), REPLY_SECONDS))
@@ -72,7 +73,7 @@ def listen(seconds: float) -> None:
     """Sleep until calls wait, at most this long. Raises RedisError."""
     lines = getattr(_own, "lines", None)
     if lines is None:
-        lines = _own.lines = store.Lines(seconds)
+        lines = _own.lines = Lines(store.connect, seconds)
     lines.ask((b"BLPOP", BELL, seconds))
 
 
