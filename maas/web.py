@@ -9,11 +9,12 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LOGGING_CONFIG, LogLevels
 
+from maas import env
 from maas.logs import Discreet
 
 BIND = os.environ.get("MAAS_BIND", "127.0.0.1:8000")
-PROCESSES = int(os.environ.get("MAAS_WEB_PROCESSES", "2"))
-THREADS = int(os.environ.get("MAAS_WEB_THREADS", "64"))  # of one process; a waiting call holds one, and none is made before it is needed
+PROCESSES = env.number("MAAS_WEB_PROCESSES", 2, least=1)
+THREADS = env.number("MAAS_WEB_THREADS", 64, least=1)  # of one process; a waiting call holds one, and none is made before it is needed
 HEADERS_MS = 30_000  # until a request's headers have come
 STOP_SECONDS = 8  # for calls that are running when the server is told to stop
 ACCESS = '%(addr)s "%(method)s %(path)s" %(status)d %(dt_ms).1f ms'
@@ -46,7 +47,8 @@ def server() -> Any:
         interface=Interfaces.WSGI, http=HTTPModes.http1, websockets=False,
         workers=PROCESSES, blocking_threads=THREADS, backpressure=2 * THREADS, respawn_failed_workers=True, respawn_interval=0.5,
         workers_kill_timeout=STOP_SECONDS, http1_settings=HTTP1Settings(header_read_timeout=HEADERS_MS),
-        log_level=LogLevels.warning, log_access=bool(os.environ.get("MAAS_ACCESS_LOG")), log_access_format=ACCESS,
+        log_level=LogLevels.error,  # it warns of as many threads as waiting takes
+        log_access=bool(os.environ.get("MAAS_ACCESS_LOG")), log_access_format=ACCESS,
         log_dictconfig=logging_config(),
     )  # fmt: skip
 

@@ -29,7 +29,7 @@ MONEY = (
     Guard(
         "block: no call outlives the lease",
         "apps/usage/blocks.py",
-        " or time.monotonic() + seconds > block.ends",
+        " and time.monotonic() + seconds <= block.ends",
         "",
         "tests/test_allowances.py -k outlives",
     ),

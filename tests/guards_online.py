@@ -69,7 +69,7 @@ ONLINE = (
     Guard(
         "queue: a push sent twice counts once",
         "maas/queue/scripts.py",
-        "if call('HSETNX', P .. 'bodies:' .. version, ARGV[3], ARGV[5]) == 0 then return 0 end",
+        "if call('HSETNX', P .. 'bodies:' .. version, ARGV[3], ARGV[5]) == 0 then return {0, 0, counted} end",
         "call('HSET', P .. 'bodies:' .. version, ARGV[3], ARGV[5])",
         "tests/test_queue.py -k sent_twice",
     ),
@@ -89,7 +89,7 @@ ONLINE = (
     ),
     Guard(
         "queue: a Redis that forgot the scripts gets them again",
-        "maas/queue/store.py",
+        "maas/lines.py",
         "except redis.exceptions.NoScriptError:",
         "except ZeroDivisionError:",
         "tests/test_queue.py -k forgotten_is_sent",

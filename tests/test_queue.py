@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from maas import errors, ids, queue
+from maas.limits import Limit, Verdict
 from maas.lines import Lines
 from maas.queue import callers, scripts, servers, store
 from tests.queueing import RUNNER, call, drain, empty_queue, push, take
@@ -447,3 +448,31 @@ def test_an_error_in_one_answer_of_a_trip_does_not_shift_the_others() -> None:
     with pytest.raises(redis.ResponseError):
         lines.ask(("SET", key, "text", "EX", 5), ("LPUSH", key, "x"), ("GET", key))
     assert lines.ask(("GET", key)) == [b"text"]
+
+
+# ---------- rate limits on the way in ----------
+def test_a_call_over_its_limit_is_counted_in_none_and_not_in_line() -> None:
+    version, tenant, stands = uuid4(), uuid4(), []
+    own, all_of_it = (Limit(scope, "requests", f"maas:rate:{uuid4().hex}", most, 1) for scope, most in (("key", 1), ("tenant", 60)))
+    first, second = call(version, tenant), call(version, tenant)
+    queue.push(first, counted=[own, all_of_it], note=stands.append)
+    queue.push(second, counted=[own, all_of_it], note=stands.append)
+    assert [stand.passed for stand in stands] == [True, False]
+    assert [stand.standings[1].remaining for stand in stands] == [59, 59]
+    assert [one.id for one in take()] == [first.id] and queue.wait(second.id, 0.01) is None
+
+
+def test_a_call_that_finds_the_queue_full_was_counted(settings_of) -> None:
+    stands: list = []
+    limit = Limit("tenant", "requests", f"maas:rate:{uuid4().hex}", 60, 1)
+    with settings_of(MAAS_QUEUE_LIMIT=1), pytest.raises(errors.Overloaded):
+        queue.push(call(uuid4(), uuid4(), 2), counted=[limit], note=stands.append)
+    assert [stand.standings[0].remaining for stand in stands] == [59]
+
+
+def test_what_refuses_a_call_goes_to_its_caller() -> None:
+    def refuse(verdict: Verdict) -> None:
+        raise errors.RateLimited("enough")
+
+    with pytest.raises(errors.RateLimited):
+        queue.push(call(uuid4(), uuid4()), counted=[Limit("key", "requests", f"maas:rate:{uuid4().hex}", 1, 1)], note=refuse)

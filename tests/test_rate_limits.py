@@ -21,6 +21,8 @@ from apps.billing import plans
 from apps.files import services as files
 from apps.jobs import services as jobs
 from apps.jobs.models import Job
+from apps.usage import blocks
+from apps.usage.models import Reservation
 from maas import errors, ids, limits, queue
 from maas.limits import Limit
 from maas.tenancy import as_tenant
@@ -237,6 +239,16 @@ def test_one_model_cannot_take_it_all(cast, on_plan, answering) -> None:
     assert translate(cast.key).status_code == 200
     assert "1 requests a minute to the model 'tatoeba-en-de'" in refused(translate(cast.key))
     assert look(cast.key)["x-ratelimit-remaining-requests"] == "8"
+
+
+def test_who_calls_too_often_keeps_the_database_out_of_it(cast, on_plan, answering) -> None:
+    on_plan(requests_per_minute=1)
+    assert translate(cast.key).status_code == 200
+    blocks.give_back()
+    with as_tenant(cast.tenant.id):
+        before = Reservation.objects.filter(tenant=cast.tenant).count()
+        refused(translate(cast.key))
+        assert Reservation.objects.filter(tenant=cast.tenant).count() == before
 
 
 # ---------- units ----------

@@ -1,7 +1,7 @@
 """The servers that maas is compared with: what each needs, how it is started and called.
 
-Settings are those that served most calls on two cores (`python -m bench.online --tune`); the figures stand in
-docs/performance.md.
+Settings were chosen after short tries on two cores; `python -m bench.online --tune` tries all of them. The figures stand
+in docs/performance.md.
 """
 
 import json

@@ -32,8 +32,8 @@ the models' own samples, real texts and pictures of their natural lengths, which
 * **fastapi** is FastAPI and uvicorn with a synchronous endpoint, one run a call, no batching. **litserve**, **bentoml** and **mlserver**
   batch up to 32 calls. All run ONNX Runtime without authentication, pad a batch to its longest member, and are in environments of
   their own with the same ONNX Runtime and tokenizers. BentoML's batched methods take lists, so its calls hold a list of one; MLServer is
-  called by its V2 protocol, since its batching works on that alone. Their settings are those that did best here of the ones tried with
-  `--tune`.
+  called by its V2 protocol, since its batching works on that alone. Their settings were chosen after short tries
+  here; `--tune` tries all of them.
 * **raw** is ONNX Runtime in a process of its own on inputs that are tokenised already: alone, and in batches of 32, each padded to
   its longest in the order in which they came, over all cores in the better of two ways.
 
