@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import BoundedSemaphore
 from typing import Any
+from uuid import UUID
 
 from django.db import InterfaceError, NotSupportedError, OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -49,6 +50,13 @@ class _Line:
         self.cursor = cursor
         return cursor
 
+    def tell(self, tenant_id: UUID, statement: Question) -> list[tuple[Any, ...]]:
+        with self.wrapper.wrap_database_errors:
+            cursor = self.cursor or self._open()
+            with cursor.connection.transaction():
+                cursor.execute("SELECT set_config('maas.tenant', $1, true)", (str(tenant_id),))
+                return cursor.execute(*statement).fetchall()
+
     def close(self) -> None:
         self.cursor = None
         self.wrapper.close()
@@ -85,12 +93,25 @@ def tell_as_system(statement: Question) -> list[tuple[Any, ...]]:
 
     It may change something, so it is never run again: raises what the database raises, and then it may have been done.
     """
-    with _line(is_system=True) as line:
-        try:
-            return line.ask(statement)
-        except (OperationalError, InterfaceError, NotSupportedError):
-            line.close()
-            raise
+    with _line(is_system=True) as line, _ended_by_errors(line):
+        return line.ask(statement)
+
+
+def tell_as_tenant(tenant_id: UUID, statement: Question) -> list[tuple[Any, ...]]:
+    """The rows of a statement that runs in a transaction of its own as this tenant, and once like the above;
+    `maas.tenancy.run_as_tenant` calls it."""
+    with _line() as line, _ended_by_errors(line):
+        return line.tell(tenant_id, statement)
+
+
+@contextmanager
+def _ended_by_errors(line: _Line) -> Iterator[None]:
+    """Nobody else shall meet a connection that failed."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, NotSupportedError):
+        line.close()
+        raise
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import connection, models, transaction
 
 from maas import ids
-from maas.questions import Question, ask, tell_as_system
+from maas.questions import Question, ask, tell_as_system, tell_as_tenant
 
 
 class SystemUse(StrEnum):
@@ -74,6 +74,17 @@ def as_system(use: SystemUse) -> Iterator[None]:
         raise TypeError("Say why: pass a member of SystemUse.")
     with _transaction_with("role", "maas_system"):
         yield
+
+
+def run_as_tenant(tenant_id: UUID, statement: Question) -> list[tuple[Any, ...]]:
+    """The rows of one statement in a transaction of its own as this tenant, over a connection that threads share.
+
+    Inside of a transaction it is a part of that one. Raises what the database raises; then it may have been done all the same.
+    """
+    if not connection.in_atomic_block:
+        return tell_as_tenant(tenant_id, statement)
+    with as_tenant(tenant_id):
+        return ask(statement)
 
 
 def run_as_system(use: SystemUse, statement: Question) -> Any:

@@ -53,6 +53,13 @@ DIRECT = (
         "tests/test_isolation.py -k one_trip",
     ),
     Guard(
+        "direct: a waiting call holds no connection",
+        "maas/tenancy.py",
+        "    if not connection.in_atomic_block:\n        return tell_as_tenant(tenant_id, statement)\n",
+        "",
+        "tests/test_direct.py -k holds_no_connection",
+    ),
+    Guard(
         "limits: a call that has to ask the database for units is counted before",
         "apps/inference/services.py",
         "    rates.note(take(limits))\n    return ()\n",

@@ -15,6 +15,7 @@ from apps.accounts import keys
 from apps.catalog import services as catalog
 from apps.catalog.models import Alias, Model, Version
 from apps.inference.direct import READ_FIRST
+from apps.usage import blocks
 from maas import errors, limits, questions, queue
 from maas.ids import uuid7
 from maas.questions import ask
@@ -87,9 +88,23 @@ def test_a_call_asks_the_database_once(cast, answering, asked) -> None:
     assert [sql.split("(")[0] for sql in asked] == ["SELECT * FROM maas_open_call"] and len(others) == 0
 
 
+def test_a_waiting_call_holds_no_connection(cast, answering) -> None:
+    assert post(cast.key.secret, {"model": NAME, "inputs": picture()}).status_code == 200  # begins the month
+    blocks.give_back()
+
+    def call_in_a_thread_of_its_own() -> tuple[int, bool]:
+        status = post(cast.key.secret, {"model": NAME, "inputs": picture()}).status_code
+        return status, connection.connection is None
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(call_in_a_thread_of_its_own).result() == (200, True)
+
+
 def test_a_large_body_is_read_after_the_key(cast, answering, asked) -> None:
     large = {"model": NAME, "inputs": [picture()] * 128, "parameters": {"x": "y" * READ_FIRST}}
     assert post("maas_x", large).status_code == 401
+    post(cast.key.secret, large)  # notes the key's use
+    asked.clear()
     assert post(cast.key.secret, large).json()["error"]["code"] == "unknown_parameter"
     assert [sql.split("(")[0] for sql in asked] == ["SELECT * FROM maas_find_key", "SELECT maas_find_version"]
 

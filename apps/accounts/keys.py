@@ -18,7 +18,7 @@ from maas import errors, ids
 from maas.actors import Permission, bar, require
 from maas.events import KeyChanged, KeyCreated, KeyRevoked, KeyRotated, publish
 from maas.questions import Question, ask
-from maas.tenancy import as_tenant
+from maas.tenancy import as_tenant, run_as_tenant
 
 ENDED = {"revoked": "key_revoked", "expired": "key_expired"}
 KEY_LIMIT = 100  # live keys of one tenant
@@ -151,6 +151,7 @@ FOUND = (
 JSON = ("scopes", "allowed_models", "allowed_addresses", "limits")  # Django has psycopg hand JSON over as text
 
 
+TOUCH = "UPDATE accounts_apikey SET last_used_at = $2 WHERE id = $1 RETURNING id"
 FIND: Question = "SELECT * FROM maas_find_key($1)", ()
 
 
@@ -216,5 +217,4 @@ def _touch(key: ApiKey) -> None:
     now = timezone.now()
     if key.last_used_at and (now - key.last_used_at).total_seconds() < TOUCH_SECONDS:
         return
-    with as_tenant(key.tenant_id):
-        ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
+    run_as_tenant(key.tenant_id, (TOUCH, [key.pk, now]))

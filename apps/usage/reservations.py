@@ -15,8 +15,11 @@ from django.utils import timezone
 
 from apps.usage.models import Reservation, Use
 from maas import ids
-from maas.tenancy import SystemUse, as_system, as_tenant
+from maas.questions import ask
+from maas.tenancy import SystemUse, as_system, run_as_tenant
 
+RESERVE = "SELECT * FROM maas_reserve($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+RELEASE = "SELECT maas_release($1::uuid[], $2)"
 PLENTY = 4_096  # units left below which a call reserves for itself alone, so that no process keeps what another one needs
 SWEPT = 500  # reservations of one transaction
 REMEMBERED = timedelta(days=1)  # that a closed reservation can be looked at
@@ -67,12 +70,8 @@ def reserve(
     Raises Refused, NotBegun or Over; then nothing is reserved.
     """
     new_id = ids.uuid7()
-    with as_tenant(work.tenant_id), connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT * FROM maas_reserve(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-            [new_id, work.tenant_id, work.period, work.key_id, work.model, use, job_id, slice_id, units, most, PLENTY, seconds],
-        )
-        granted, scope, subject, reason, room = cursor.fetchone()
+    given = [new_id, work.tenant_id, work.period, work.key_id, work.model, use, job_id, slice_id, units, most, PLENTY, seconds]
+    ((granted, scope, subject, reason, room),) = run_as_tenant(work.tenant_id, (RESERVE, given))
     if granted is not None:
         return new_id, granted
     if scope is None:
@@ -82,14 +81,12 @@ def reserve(
 
 def release(tenant_id: UUID, reservation_id: UUID) -> None:
     """Close a reservation and give back what is not charged; doing it twice changes nothing."""
-    with as_tenant(tenant_id):
-        _release([reservation_id])
+    run_as_tenant(tenant_id, (RELEASE, [[reservation_id], None]))
 
 
 def shrink(tenant_id: UUID, reservation_id: UUID, units: int) -> None:
     """Give back up to `units` of a reservation that stays open."""
-    with as_tenant(tenant_id):
-        _release([reservation_id], most=units)
+    run_as_tenant(tenant_id, (RELEASE, [[reservation_id], units]))
 
 
 def release_slice(slice_id: UUID) -> None:
@@ -148,6 +145,4 @@ def _release_overdue() -> int:
 def _release(reservation_ids: list[UUID], *, most: int | None = None) -> int:
     if not reservation_ids:
         return 0
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT maas_release(%s, %s)", [reservation_ids, most])
-        return int(cursor.fetchone()[0])
+    return int(ask((RELEASE, [reservation_ids, most]))[0][0])
