@@ -22,7 +22,7 @@ def describe(plan: Plan) -> dict[str, Any]:
             "cpu": _cpu_name(), "cores": os.cpu_count(), "memory_gib": round(psutil.virtual_memory().total / 2**30),
             "system": platform.system(), "python": platform.python_version(),
         },
-        "versions": {name: _version(name) for name in ("onnxruntime", "onnxruntime-gpu", "tokenizers", "django", "gunicorn", "granian")},
+        "versions": {name: _version(name) for name in ("onnxruntime", "onnxruntime-gpu", "tokenizers", "django", "granian")},
         "peers": {peer.name: _peer(peer.name, plan) for peer in PEERS if peer.name in plan.servers},
         "maas": {name: value for name, value in sorted(os.environ.items()) if name in TELLING},
         "options": {
