@@ -3,6 +3,7 @@
 These are named in the settings of Django REST framework, so this module must not import its views.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import orjson
@@ -61,6 +62,13 @@ def read_object(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise errors.BadRequest("The body must be a JSON object.", code="invalid_json")
     return value
+
+
+def check_names(body: dict[str, Any], known: Collection[str]) -> None:
+    """BadRequest that names the first field of a body that is not known."""
+    for name in body:
+        if name not in known:
+            raise errors.BadRequest(f"Unknown field '{name[:100]}'. Known: {', '.join(known)}.", param=name[:100], code="unknown_field")
 
 
 class HasScope(BasePermission):

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from maas import ids, queue
+from maas import ids, limits, queue
 
 RUNNER = "test/0"
 
@@ -55,3 +55,16 @@ def replace_nudge(monkeypatch: pytest.MonkeyPatch, function: Callable[..., objec
     """Call `function` in place of sending Celery a message, at once or after a commit."""
     monkeypatch.setattr(queue, "nudge", function)
     monkeypatch.setattr(queue.nudges, "nudge", function)
+
+
+def answer_at_once(monkeypatch: pytest.MonkeyPatch, answer: queue.Answer) -> list[queue.Call]:
+    """The calls that are put in line from now on; each is counted and gets this answer without a server."""
+    calls: list[queue.Call] = []
+
+    def push(call: queue.Call, *, counted: Any, note: Any) -> None:
+        note(limits.take(counted))
+        calls.append(call)
+
+    monkeypatch.setattr(queue, "push", push)
+    monkeypatch.setattr(queue, "wait", lambda call_id, seconds: answer)
+    return calls

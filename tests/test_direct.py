@@ -2,7 +2,6 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import psycopg
 import pytest
@@ -16,11 +15,12 @@ from apps.catalog import services as catalog
 from apps.catalog.models import Alias, Model, Version
 from apps.inference.direct import READ_FIRST
 from apps.usage import blocks
-from maas import errors, limits, questions, queue
+from maas import errors, questions, queue
 from maas.ids import uuid7
 from maas.questions import ask
 from maas.tenancy import as_tenant
 from tests.conftest import HOME
+from tests.queueing import answer_at_once
 from tests.tiny import NAME, load_tiny, picture
 from tests.walk import left_behind
 
@@ -36,15 +36,7 @@ def tiny():
 @pytest.fixture
 def answering(monkeypatch, tiny) -> list:
     """The calls that were put in line; each is answered at once."""
-    calls: list = []
-
-    def push(call: queue.Call, *, counted: Any, note: Any) -> None:
-        note(limits.take(counted))
-        calls.append(call)
-
-    monkeypatch.setattr(queue, "push", push)
-    monkeypatch.setattr(queue, "wait", lambda call_id, seconds: queue.Answer([[{"label": "dark", "score": 1.0}]], 3, 0, 0))
-    return calls
+    return answer_at_once(monkeypatch, queue.Answer([[{"label": "dark", "score": 1.0}]], 3, 0, 0))
 
 
 def post(secret: str, body: object, **headers: str):

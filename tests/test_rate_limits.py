@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -27,7 +26,7 @@ from maas import errors, ids, limits, queue
 from maas.limits import Limit
 from maas.tenancy import as_tenant
 from tests.cast import Key, browser_for, client_for
-from tests.queueing import replace_nudge
+from tests.queueing import answer_at_once, replace_nudge
 
 MINUTE = 60_000_000  # microseconds
 
@@ -77,15 +76,7 @@ def on_plan(cast, tmp_path, settings_of):
 @pytest.fixture
 def answering(monkeypatch, catalogue) -> list:
     """An online server that answers at once."""
-    calls: list = []
-
-    def push(call: queue.Call, *, counted: Any, note: Any) -> None:
-        note(limits.take(counted))
-        calls.append(call)
-
-    monkeypatch.setattr(queue, "push", push)
-    monkeypatch.setattr(queue, "wait", lambda call_id, seconds: queue.Answer([{"translation_text": "x"}], 1, 0, 0))
-    return calls
+    return answer_at_once(monkeypatch, queue.Answer([{"translation_text": "x"}], 1, 0, 0))
 
 
 @pytest.fixture

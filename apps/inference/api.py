@@ -13,6 +13,7 @@ from apps.inference import services
 from apps.inference.direct import DirectView
 from maas import errors
 from maas.api import TenantRequest
+from maas.wire import check_names
 
 FIELDS = ("model", "inputs", "parameters")
 LONGEST_NAME = 200  # characters of a model's name
@@ -71,9 +72,7 @@ class Predictions(DirectView):
 
 def read_body(body: Any) -> tuple[str, Any, Any]:
     """Model, inputs and parameters of a prediction; BadRequest that names what does not fit."""
-    for name in body:
-        if name not in FIELDS:
-            raise errors.BadRequest(f"Unknown field '{name[:100]}'. Known: {', '.join(FIELDS)}.", param=name[:100], code="unknown_field")
+    check_names(body, FIELDS)
     for name in ("model", "inputs"):
         if name not in body:
             raise errors.BadRequest(f"{name}: This field is required.", param=name, code="missing_field")

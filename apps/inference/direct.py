@@ -7,7 +7,6 @@ goes without is the rest of REST framework's round: negotiation, a second reques
 from typing import Any
 from uuid import UUID
 
-import orjson
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from rest_framework.response import Response
 
@@ -16,7 +15,7 @@ from apps.accounts.authentication import KeyAuthentication
 from apps.billing.throttling import CountRequests
 from apps.catalog import services as catalog
 from maas.api import MaasView, render_exception
-from maas.wire import HasScope, read_object
+from maas.wire import HasScope, OrjsonRenderer, read_object
 
 OPEN = "SELECT * FROM maas_open_call($1, $2, $3, $4)"
 READ_FIRST = 64 * 1024  # bytes of a body that is read before it is known who calls: then the model is looked up in the same trip
@@ -87,7 +86,7 @@ class DirectView(MaasView):
 
 def plain(answer: Response) -> HttpResponse:
     """The bytes of an answer, with its status and headers."""
-    response = HttpResponse(orjson.dumps(answer.data), status=answer.status_code, content_type="application/json")
+    response = HttpResponse(OrjsonRenderer().render(answer.data), status=answer.status_code, content_type="application/json")
     for name, value in answer.headers.items():
         if name != "Content-Type":
             response[name] = value

@@ -11,6 +11,7 @@ from apps.catalog import services as catalog
 from apps.inference import services
 from maas import errors
 from maas.predictions import render_embeddings
+from maas.wire import check_names
 
 TASK = "feature-extraction"
 ENCODINGS = ("float", "base64")
@@ -69,9 +70,7 @@ def read_body(body: Any) -> Wanted:
     if not isinstance(body, dict):
         code = "missing_field" if body is None else "invalid_type"
         raise errors.BadRequest("The body must be an object with 'model' and 'input'.", param="body", code=code)
-    for name in body:
-        if name not in FIELDS:
-            raise errors.BadRequest(f"Unknown field '{name[:100]}'. Known: {', '.join(FIELDS)}.", param=name[:100], code="unknown_field")
+    check_names(body, FIELDS)
     return Wanted(_model(body), _texts(body), _encoding(body), _dimensions(body))
 
 
