@@ -46,7 +46,7 @@ class Lines:
             self._idle.clear()  # the others are as old
             return self._talk(self._connect(), packed, len(commands))
 
-    def run(self, script: Script, *arguments: str | bytes | int | float, keys: Sequence[str] = ()) -> Any:
+    def run(self, script: Script, *arguments: str | bytes | int | float, keys: Sequence[str | bytes] = ()) -> Any:
         """What a script returns."""
         try:
             return self.ask(("EVALSHA", script.sha, len(keys), *keys, *arguments))[0]

@@ -14,6 +14,7 @@ from apps.catalog.models import Alias, Model, Version
 from apps.catalog.services import CURRENT, artifact_path
 from maas import errors
 from maas.shipped import locate
+from maas.stamps import EVERYBODY, renew_on_commit
 from maas.tenancy import SystemUse, as_system
 
 
@@ -65,4 +66,5 @@ def _write(manifest: dict[str, Any], files: dict[str, str], card: str) -> tuple[
         digest=digest, defaults=facts, create_defaults={**facts, "number": number, "files": files, "tenant": None}
     )
     Alias.objects.update_or_create(model=model, name=CURRENT, tenant=None, defaults={"version": version})
+    renew_on_commit(EVERYBODY)
     return version, is_new
