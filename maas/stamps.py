@@ -102,5 +102,5 @@ def _start_anew() -> None:
     LINES = Lines(connect, patience=PATIENCE)
 
 
-_start_anew()
+LINES = Lines(connect, patience=PATIENCE)
 os.register_at_fork(after_in_child=_start_anew)
