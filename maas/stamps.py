@@ -10,7 +10,6 @@ read once more and nothing worse.
 
 import os
 import time
-from functools import partial
 from uuid import UUID
 
 import redis
@@ -77,7 +76,7 @@ def renew_on_commit(owner: UUID) -> None:
 
     What goes wrong then is logged: the change is made, and whoever asked for it shall not hear that it was not.
     """
-    transaction.on_commit(partial(renew, owner), robust=True)
+    transaction.on_commit(lambda: renew(owner), robust=True)
 
 
 def _replace(owner: UUID) -> bool:

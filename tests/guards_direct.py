@@ -1,4 +1,4 @@
-"""Guards of the short way of a key's call, and of the questions that it asks."""
+"""Guards of the short way of a key's call, of the questions that it asks, and of what it may remember."""
 
 from tests.guarding import Guard
 
@@ -72,5 +72,75 @@ DIRECT = (
         "if counted[1] == 1 then return {0, 0, counted} end",
         "",
         "tests/test_queue.py -k over_its_limit",
+    ),
+    Guard(
+        "stamps: one that is missing is made, and never the same again",
+        "maas/stamps.py",
+        "made = [os.urandom(SIZE) for _ in owners]",
+        "made = [bytes(SIZE) for _ in owners]",
+        "tests/test_stamps.py -k emptied_redis",
+    ),
+    Guard(
+        "stamps: a renewed one is random",
+        "maas/stamps.py",
+        'LINES.ask(("SET", key_of(owner), os.urandom(SIZE)',
+        'LINES.ask(("SET", key_of(owner), bytes(SIZE)',
+        "tests/test_stamps.py -k lost_a_renewal",
+    ),
+    Guard(
+        "stamps: they are renewed after the commit",
+        "maas/stamps.py",
+        "    transaction.on_commit(lambda: renew(owner), robust=True)",
+        "    renew(owner)",
+        "tests/test_stamps.py -k after_the_commit",
+    ),
+    Guard(
+        "stamps: a renewal that fails does not undo what was said",
+        "maas/stamps.py",
+        "robust=True",
+        "robust=False",
+        "tests/test_stamps.py -k does_not_undo",
+    ),
+    Guard(
+        "stamps: without Redis what is remembered ends first",
+        "maas/stamps.py",
+        "    sleep(LIFE)\n",
+        "",
+        "tests/test_stamps.py -k without_redis",
+    ),
+    Guard(
+        "stamps: after the wait they are renewed if that can be",
+        "maas/stamps.py",
+        "    sleep(LIFE)\n    _replace(owner)\n",
+        "    sleep(LIFE)\n",
+        "tests/test_stamps.py -k tries_again",
+    ),
+    Guard(
+        "stamps: what changes a key or an organisation renews its owner's",
+        "apps/inference/apps.py",
+        "        renewing.listen()\n",
+        "        _ = renewing\n",
+        "tests/test_stamps.py -k deed",
+    ),
+    Guard(
+        "stamps: the end of a key renews its owner's",
+        "apps/inference/renewing.py",
+        "KeyRotated, KeyRevoked, ",
+        "KeyRotated, ",
+        "tests/test_stamps.py -k revoke",
+    ),
+    Guard(
+        "stamps: a plan that begins renews its owner's",
+        "apps/inference/renewing.py",
+        "TenantResumed, PlanChanged)",
+        "TenantResumed)",
+        "tests/test_stamps.py -k month",
+    ),
+    Guard(
+        "stamps: a shipped version renews everybody's",
+        "apps/catalog/shipping.py",
+        "    renew_on_commit(EVERYBODY)\n",
+        "",
+        "tests/test_stamps.py -k shipping",
     ),
 )

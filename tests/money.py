@@ -20,6 +20,7 @@ from apps.usage import services as usage
 from apps.usage.periods import month_of
 from maas import ids
 from maas.actors import Actor, acting
+from maas.stamps import renew_on_commit
 from maas.tenancy import as_tenant
 
 
@@ -27,6 +28,7 @@ def on_plan(tenant: Tenant, plan: str) -> Tenant:
     """Put a tenant on a plan as if it had always been on it."""
     with as_tenant(tenant.id):
         Tenant.objects.filter(pk=tenant.pk).update(plan=plan)
+        renew_on_commit(tenant.pk)
     tenant.plan = plan
     return tenant
 

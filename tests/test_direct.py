@@ -18,6 +18,7 @@ from apps.usage import blocks
 from maas import errors, questions, queue
 from maas.ids import uuid7
 from maas.questions import ask
+from maas.stamps import renew_on_commit
 from maas.tenancy import as_tenant
 from tests.conftest import HOME
 from tests.queueing import answer_at_once
@@ -137,6 +138,7 @@ def test_a_promotion_holds_with_the_next_call(cast, answering) -> None:
         second = make_version(model, 2)
         assert catalog.resolve(cast.tenant, model.name).number == 1
         Alias.objects.filter(model=model).update(version=second)
+        renew_on_commit(cast.tenant.id)
     assert catalog.resolve(cast.tenant, model.name).number == 2
 
 

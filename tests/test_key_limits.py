@@ -14,6 +14,7 @@ from maas import errors, events
 from maas.actors import acting
 from maas.lines import Lines
 from maas.queue import store
+from maas.stamps import renew_on_commit
 from maas.tenancy import as_tenant
 from tests.cast import Key, client_for, make_user
 
@@ -145,6 +146,7 @@ def test_both_secrets_work_during_the_grace_and_the_old_one_ends_with_it(cast) -
     assert [client_for(secret).get("/v1/models").status_code for secret in (cast.key.secret, answer["secret"])] == [200, 200]
     with as_tenant(cast.tenant.id):
         ApiKey.objects.filter(pk=cast.key.row.pk).update(old_expires_at=timezone.now())
+        renew_on_commit(cast.tenant.id)
     assert error(client_for(cast.key.secret).get("/v1/models"))[:2] == (401, "key_rotated")
     assert client_for(answer["secret"]).get("/v1/models").status_code == 200
 
