@@ -231,6 +231,10 @@ def test_each_fact_that_changes_what_a_key_opens_renews_once_it_is_committed(cas
     assert read(cast.tenant.id) != before[:16] and read(cast.other.id) == before[16:]
 
 
+def test_no_fact_about_a_key_is_left_out_but_that_it_was_made() -> None:
+    assert set(events.KeyEvent.__subclasses__()) - set(KINDS) == {events.KeyCreated}
+
+
 def test_a_key_that_is_made_or_used_renews_nothing(cast, api) -> None:
     before = read(cast.tenant.id, cast.other.id, EVERYBODY)
     assert api(cast.key_with("models")).get("/v1/models").status_code == 200
