@@ -85,6 +85,8 @@ MIDDLEWARE = [
 ]
 ROOT_URLCONF = "maas.urls"
 WSGI_APPLICATION = "maas.wsgi.application"
+MAAS_LANE = "apps.inference.lane.Lane"
+MAAS_WEB_THREADS = env.number("MAAS_WEB_THREADS", 64, least=1)  # of one process, for what does not take the fast lane
 APPEND_SLASH = False
 TEMPLATES = [
     {

@@ -14,6 +14,8 @@ CONTEXT_LIMIT = 20_000  # characters; longer than a window of the model is read 
 SOURCE_LIMIT = 4_000  # characters
 TEXT_LIMIT = 20_000  # characters to embed; no model reads as much at once, and what each reads it says in tokens
 
+QUICK = 16  # inputs
+
 ReadFile = Callable[[str], bytes]
 Check = Callable[[Any], Any]
 
@@ -23,7 +25,8 @@ class TaskSpec:
     """One task. `unit` is what is counted; `upper_quantity` bounds it from a clean input and its parameters.
 
     `work` says how many short inputs a clean input weighs: batches are cut and tenants take turns by it. `slack` is how many
-    times the bound exceeds what an input usually comes to; rate limits, which only have to be fair, divide by it.
+    times the bound exceeds what an input usually comes to; rate limits, which only have to be fair, divide by it. `quick` says
+    of an unchecked input that checking it takes no time worth mentioning.
     """
 
     name: str
@@ -35,6 +38,12 @@ class TaskSpec:
     upper_quantity: Callable[[Any, dict[str, Any]], int]
     work: Callable[[Any], int]
     slack: int = 1
+    quick: Callable[[Any], bool] = lambda value: True
+
+    def is_quick(self, value: Any) -> bool:
+        """Whether checking one input or a list of them takes less than a millisecond or so, and no file."""
+        values = value if isinstance(value, list) else [value]
+        return len(values) <= QUICK and all(map(self.quick, values))
 
     def check_input(self, value: Any, read_file: ReadFile) -> Any:
         """One input in the form that `workers.predict` takes; `read_file` gives the bytes of a `file-` id."""
@@ -153,7 +162,7 @@ SPECS: dict[str, TaskSpec] = {
     "image-classification": TaskSpec(
         name="image-classification", title="Image classification", unit="image", columns=("image", "label"),
         parameters={"top_k": whole(1, 100)}, clean=_picture, upper_quantity=lambda value, parameters: 1,
-        work=lambda value: 1,
+        work=lambda value: 1, quick=pictures.is_small,
     ),
     "question-answering": TaskSpec(
         name="question-answering", title="Question answering", unit="token", columns=("question", "context", "answers"),

@@ -1,11 +1,11 @@
-"""The web server: `python -m maas.web`. A few processes that share the loaded application, and threads that wait for models."""
+"""The web server: `python -m maas.web`. A few processes that share the loaded application."""
 
 import copy
 import os
 from typing import Any
 
 from granian import Granian
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LOGGING_CONFIG, LogLevels
 
@@ -14,7 +14,7 @@ from maas.logs import Discreet
 
 BIND = os.environ.get("MAAS_BIND", "127.0.0.1:8000")
 PROCESSES = env.number("MAAS_WEB_PROCESSES", 2, least=1)
-THREADS = env.number("MAAS_WEB_THREADS", 64, least=1)  # of one process; a waiting call holds one, and none is made before it is needed
+WAITING = 2048  # requests that one process has begun; a waiting call costs it some kilobytes
 HEADERS_MS = 30_000  # until a request's headers have come
 STOP_SECONDS = 8  # for calls that are running when the server is told to stop
 ACCESS = '%(addr)s "%(method)s %(path)s" %(status)d %(dt_ms).1f ms'
@@ -43,11 +43,11 @@ def server() -> Any:
     """What the environment asks for."""
     host, _, port = BIND.rpartition(":")
     return Granian(
-        "maas.wsgi:application", address=host.strip("[]"), port=int(port),
-        interface=Interfaces.WSGI, http=HTTPModes.http1, websockets=False,
-        workers=PROCESSES, blocking_threads=THREADS, backpressure=2 * THREADS, respawn_failed_workers=True, respawn_interval=0.5,
+        "maas.asgi:application", address=host.strip("[]"), port=int(port),
+        interface=Interfaces.ASGINL, http=HTTPModes.http1, websockets=False, loop=Loops.uvloop,
+        workers=PROCESSES, backpressure=WAITING, respawn_failed_workers=True, respawn_interval=0.5,
         workers_kill_timeout=STOP_SECONDS, http1_settings=HTTP1Settings(header_read_timeout=HEADERS_MS),
-        log_level=LogLevels.error,  # it warns of as many threads as waiting takes
+        log_level=LogLevels.error,
         log_access=bool(os.environ.get("MAAS_ACCESS_LOG")), log_access_format=ACCESS,
         log_dictconfig=logging_config(),
     )  # fmt: skip
@@ -55,7 +55,7 @@ def server() -> Any:
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
-    import maas.wsgi  # noqa: F401  # before the processes are forked: memory is shared, and an error at import is told at once
+    import maas.asgi  # noqa: F401  # before the processes are forked: memory is shared, and an error at import is told at once
 
     server().serve()
 

@@ -128,19 +128,19 @@ def test_an_answered_line_is_what_a_call_answers(cast) -> None:
 def test_bad_bodies_become_errors_of_their_line_and_cost_nothing(cast) -> None:
     file = ids.encode(ids.FILE, files.create_file(cast.tenant, filename="p.png", purpose="vision", chunks=[_bytes(picture())]).id)
     foreign = ids.encode(ids.FILE, files.create_file(cast.other, filename="p.png", purpose="vision", chunks=[_bytes(picture())]).id)
-    bad = {
-        "model_not_found": {"model": "none"}, "unknown_field": {"surprise": 1}, "invalid_base64": {"inputs": "no base64!"},
-        "invalid_image": {"inputs": "aGVsbG8="}, "missing_field": {"inputs": None}, "invalid_type": {"model": 5},
-        "invalid_length": {"inputs": []}, "unknown_parameter": {"parameters": {"x": 1}}, "invalid_value": {"parameters": {"top_k": 0}},
-        "file_not_found": {"inputs": foreign},
-    }  # fmt: skip
-    rows = [request(0, inputs=file), *[request(number, **body) for number, body in enumerate(bad.values(), 1)], request(99)]
+    bad = [
+        ("model_not_found", {"model": "none"}), ("unknown_field", {"surprise": 1}), ("invalid_base64", {"inputs": "no base64!"}),
+        ("invalid_image", {"inputs": "aGVsbG8="}), ("invalid_value", {"inputs": None}), ("invalid_value", {"model": 5}),
+        ("invalid_length", {"inputs": []}), ("unknown_parameter", {"parameters": {"x": 1}}),
+        ("invalid_value", {"parameters": {"top_k": 0}}), ("file_not_found", {"inputs": foreign}),
+    ]  # fmt: skip
+    rows = [request(0, inputs=file), *[request(number, **body) for number, (_, body) in enumerate(bad, 1)], request(99)]
     job = start(cast.tenant, rows)
     validation.validate_batch(cast.tenant.id, job.id)
     work()
     output, failed = results(job)
     assert [line["custom_id"] for line in output] == ["line-0", "line-99"]
-    assert [line["response"]["body"]["error"]["code"] for line in failed] == list(bad)
+    assert [line["response"]["body"]["error"]["code"] for line in failed] == [code for code, _ in bad]
     assert {(line["response"]["status_code"], line["error"]) for line in failed} == {(400, None)}
     assert (jobs.get_job(cast.tenant, job.id).state, charged(job)) == ("succeeded", (2, 2 * PRICE))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from apps.inference.services import GRACE_SECONDS
+from apps.inference.endings import GRACE_SECONDS
 from tests.fire import Platform, platform
 from tests.online_faults import SERVERS, _key, call_for, run
 

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from apps.catalog import services as catalog
 from apps.inference import services as inference
+from apps.inference.predictions import Wanted
 from apps.usage import services as usage
 from maas import ids
 from maas.rest import Client
@@ -146,7 +147,7 @@ def test_a_call_whose_web_process_died_is_charged_once_when_it_is_repeated(live)
     """The first attempt was answered and charged, but nobody got the answer: the repeat takes the charge back."""
     tenant, inputs, before = live.key.row.tenant, samples(MODELS[0])[0], used(live)
     lost, repeat = ids.uuid7(), ids.uuid7()
-    inference.predict(tenant, model=MODELS[0], inputs=inputs, call_id=lost)
-    answer = inference.predict(tenant, model=MODELS[0], inputs=inputs, call_id=repeat, instead_of=lost)
+    inference.predict(tenant, Wanted(MODELS[0], inputs), call_id=lost)
+    answer = inference.predict(tenant, Wanted(MODELS[0], inputs), call_id=repeat, instead_of=lost)
     assert answer["id"] == ids.encode(ids.PREDICTION, repeat)
     assert used(live)["units"] - before["units"] == answer["usage"]["units"]

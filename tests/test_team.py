@@ -12,6 +12,7 @@ from apps.accounts import invitations, keys, members, roles, services
 from apps.accounts.models import Invitation, Membership
 from apps.files import services as files
 from apps.inference import services as inference
+from apps.inference.predictions import Wanted
 from apps.jobs import services as jobs
 from maas import errors, ids
 from maas.actors import Actor, acting
@@ -50,7 +51,7 @@ def changes(cast) -> dict[str, tuple[str, object]]:
     key_id = keys.create_key(cast.tenant, name="x", scopes=["predict"])[0].id
     viewer = cast.viewer.pk
     return {
-        "call a model": ("developer", lambda: inference.predict(cast.tenant, model="none", inputs="x")),
+        "call a model": ("developer", lambda: inference.predict(cast.tenant, Wanted("none", "x"))),
         "upload": ("developer", lambda: files.create_file(cast.tenant, filename="a", purpose="batch", chunks=iter([b"x"]))),
         "delete a file": ("developer", lambda: files.delete_file(cast.tenant, file_id)),
         "start a batch": ("developer", lambda: jobs.create_batch(cast.tenant, **batch)),

@@ -20,13 +20,13 @@ class KeyAuthentication(BaseAuthentication):
     """`Authorization: Bearer maas_...`."""
 
     def authenticate(self, request: Request, opening: Question = keys.FIND) -> tuple[Any, ApiKey] | None:
-        """Nobody and the key; None without a header. What `opening` asks besides is put on the request as `aside`."""
+        """Nobody and the key; None without a header. The request gets all that was found as `caller`."""
         header = request.META.get("HTTP_AUTHORIZATION")
         if header is None:
             return None
         before, inner = current_actor(), request._request
-        caller = keys.find_caller(_read_secret(header), address=before.address, opening=opening)
-        inner.tenant, inner.aside = caller.tenant, caller.aside  # type: ignore[attr-defined]
+        caller = keys.find_caller(read_secret(header), address=before.address, opening=opening)
+        inner.tenant, inner.caller = caller.tenant, caller  # type: ignore[attr-defined]
         set_actor(key_actor(caller.key, address=before.address, request_id=before.request_id))
         return None, caller.key
 
@@ -34,7 +34,7 @@ class KeyAuthentication(BaseAuthentication):
         return "Bearer"
 
 
-def _read_secret(header: str) -> str:
+def read_secret(header: str) -> str:
     """What stands behind Bearer. A server joins repeated headers by commas, and no key holds one."""
     scheme, _, secret = header.partition(" ")
     if scheme.lower() != "bearer":

@@ -2,7 +2,7 @@
 
 import ipaddress
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -33,6 +33,7 @@ class Caller:
     tenant: Tenant
     key: ApiKey
     aside: tuple[Any, ...] = ()  # what was asked in the same trip
+    is_fading: bool = False  # by the secret before the last rotation
 
 
 # ---------- making and changing ----------
@@ -156,7 +157,7 @@ FIND: Question = "SELECT * FROM maas_find_key($1)", ()
 
 
 def find_caller(secret: str, *, address: str = "", opening: Question = FIND) -> Caller:
-    """Who this key speaks for, read from the database each time, so revocation is immediate and needs nothing else.
+    """Who this key speaks for, read from the database. Who remembers it has to compare stamps (`maas.stamps`).
 
     `opening` may ask for more in the same trip: its first parameter is the secret's digest, its columns begin with those of
     `maas_find_key`, the others become `Caller.aside`. Raises Unauthenticated for a malformed, unknown, revoked, rotated or
@@ -173,7 +174,7 @@ def find_caller(secret: str, *, address: str = "", opening: Question = FIND) -> 
     if caller.tenant.suspended_at:
         raise bar("organisation_suspended")
     _touch(key)
-    return caller
+    return replace(caller, is_fading=True) if is_old else caller
 
 
 def look_up(secret: str, opening: Question = FIND) -> tuple[Caller, bool] | None:
@@ -214,7 +215,12 @@ def _check_address(key: ApiKey, address: str) -> None:
 
 def _touch(key: ApiKey) -> None:
     """Note the use, at most once a minute; a lost race costs nothing."""
-    now = timezone.now()
-    if key.last_used_at and (now - key.last_used_at).total_seconds() < TOUCH_SECONDS:
+    if is_touched(key):
         return
-    run_as_tenant(key.tenant_id, (TOUCH, [key.pk, now]))
+    key.last_used_at = timezone.now()
+    run_as_tenant(key.tenant_id, (TOUCH, [key.pk, key.last_used_at]))
+
+
+def is_touched(key: ApiKey) -> bool:
+    """Whether the last use that was noted is young enough."""
+    return bool(key.last_used_at and (timezone.now() - key.last_used_at).total_seconds() < TOUCH_SECONDS)

@@ -39,6 +39,11 @@ def is_at_hand(tenant: Tenant, *, key_id: UUID | None, model: str, units: int, s
     return blocks.at_hand(Work(tenant.id, month_of(timezone.now()), key_id, model), units, seconds=seconds)
 
 
+def grant_at_hand(tenant: Tenant, *, key_id: UUID | None, model: str, units: int, seconds: float) -> Grant | None:
+    """What `grant_call` gives, when that takes no trip to the database; else None."""
+    return blocks.grant_at_hand(Work(tenant.id, month_of(timezone.now()), key_id, model), units, seconds=seconds)
+
+
 def reserve_work(
     tenant: Tenant, *, key_id: UUID | None, model: str | None, units: int, use: str, job_id: UUID, slice_id: UUID | None = None
 ) -> UUID:  # fmt: skip

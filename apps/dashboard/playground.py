@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from PIL import Image
 
 from apps.dashboard import snippets
+from apps.inference import predictions
 from apps.inference import services as inference
 from maas import errors, pictures
 
@@ -90,7 +91,7 @@ def run(tenant: Any, task: str, values: dict[str, Any], body: dict[str, Any]) ->
     Raises the API's own errors; none of them is charged.
     """
     started = time.monotonic()
-    answer = inference.predict(tenant, model=body["model"], inputs=body["inputs"], parameters=body.get("parameters"))
+    answer = inference.predict(tenant, predictions.read_body(body))
     milliseconds = round(1000 * (time.monotonic() - started))
     return Answer(answer, milliseconds, present(task, values, answer["outputs"]))
 

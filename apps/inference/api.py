@@ -1,7 +1,6 @@
 """/v1/predictions."""
 
 from datetime import timedelta
-from typing import Any
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
@@ -9,20 +8,18 @@ from rest_framework.response import Response
 
 from apps.billing.throttling import counts_units
 from apps.idempotency.api import idempotent
-from apps.inference import services
+from apps.inference import predictions, services
 from apps.inference.direct import DirectView
 from maas import errors
 from maas.api import TenantRequest
-from maas.wire import check_names
 
-FIELDS = ("model", "inputs", "parameters")
-LONGEST_NAME = 200  # characters of a model's name
 LONGEST_MS = 120_000
+DEADLINE = "HTTP_X_DEADLINE_MS"
 LEASE = timedelta(milliseconds=LONGEST_MS, seconds=30)  # the longest that a call takes, and its checks
 
 
 class PredictionInput(serializers.Serializer):
-    model = serializers.CharField(max_length=LONGEST_NAME)
+    model = serializers.CharField(max_length=predictions.LONGEST_NAME)
     inputs = serializers.JSONField(help_text="One input of the model's task, or a list of up to 128.")
     parameters = serializers.JSONField(required=False, allow_null=True)
 
@@ -60,34 +57,18 @@ class Predictions(DirectView):
     @idempotent(atomic=False, lease=LEASE)
     def post(self, request: TenantRequest) -> Response:
         """Ask a model for one prediction, or for a list of them."""
-        model, inputs, parameters = read_body(request.data)
-        claim = request.claim
+        wanted, claim = predictions.read_body(request.data), request.claim
         answer = services.predict(
-            request.tenant, model=model, inputs=inputs, parameters=parameters,
-            key_id=request.key.id if request.key else None, deadline_ms=read_deadline(request),
+            request.tenant, wanted, key_id=request.key.id if request.key else None, deadline_ms=read_deadline(request.META.get(DEADLINE)),
             call_id=claim.fence if claim else None, instead_of=claim.before if claim else None, found=request.found,
         )  # fmt: skip
         return Response(answer)
 
 
-def read_body(body: Any) -> tuple[str, Any, Any]:
-    """Model, inputs and parameters of a prediction; BadRequest that names what does not fit."""
-    check_names(body, FIELDS)
-    for name in ("model", "inputs"):
-        if name not in body:
-            raise errors.BadRequest(f"{name}: This field is required.", param=name, code="missing_field")
-        if body[name] is None:
-            raise errors.BadRequest(f"{name}: Must not be null.", param=name, code="invalid_value")
-    model = body["model"]
-    if not isinstance(model, str) or not 1 <= len(model) <= LONGEST_NAME:
-        message = f"model: Must be a text of 1 to {LONGEST_NAME} characters."
-        raise errors.BadRequest(message, param="model", code="invalid_value")
-    return model, body["inputs"], body.get("parameters")
-
-
-def read_deadline(request: TenantRequest) -> int:
+def read_deadline(text: str | None) -> int:
     """Milliseconds that the caller waits, from its header."""
-    text = request.META.get("HTTP_X_DEADLINE_MS", str(services.DEADLINE_MS))
+    if text is None:
+        return services.DEADLINE_MS
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= LONGEST_MS:
         raise errors.BadRequest(f"The header X-Deadline-Ms must be a whole number from 1 to {LONGEST_MS}.", param="X-Deadline-Ms")
     return int(text)

@@ -1,15 +1,12 @@
 """OpenAI's embeddings as calls of a model of the task feature-extraction: the body read, the answer in its shape."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from apps.accounts.services import Tenant
 from apps.catalog import services as catalog
 from apps.inference import services
-from maas import errors
+from maas import errors, queue
 from maas.predictions import render_embeddings
 from maas.wire import check_names
 
@@ -26,6 +23,7 @@ class Wanted:
     inputs: Any  # one text or a list, as it came
     encoding: str
     dimensions: int | None
+    parameters: None = None
 
     def check(self, version: catalog.Version) -> None:
         """BadRequest for a model that makes no vectors, or none of the size that was asked for."""
@@ -38,30 +36,16 @@ class Wanted:
             )
             raise errors.BadRequest(message, param="dimensions", code="invalid_value")
 
+    def render(self, identity: UUID, version: catalog.Version, answer: queue.Answer) -> dict[str, Any]:
+        """The body of the answer."""
+        return render_embeddings(answer.outputs, model=version.model.name, tokens=answer.quantity, encoding=self.encoding)
 
-def embed(
-    tenant: Tenant, wanted: Wanted, *, key_id: UUID | None = None, deadline_ms: int = services.DEADLINE_MS,
-    call_id: UUID | None = None, instead_of: UUID | None = None, found: tuple[UUID | None, ...] = (),
-) -> dict[str, Any]:  # fmt: skip
-    """The body of /v1/embeddings. Raises and charges as `services.predict` does."""
-    with named_input():
-        _, version, answer = services.ask(
-            tenant, model=wanted.model, inputs=wanted.inputs, parameters=None, key_id=key_id, deadline_ms=deadline_ms,
-            call_id=call_id, instead_of=instead_of, found=found, check=wanted.check,
-        )  # fmt: skip
-    return render_embeddings(answer.outputs, model=version.model.name, tokens=answer.quantity, encoding=wanted.encoding)
-
-
-@contextmanager
-def named_input() -> Iterator[None]:
-    """What is wrong with `inputs[2]` of a prediction is wrong with `input[2]` here."""
-    try:
-        yield
-    except errors.MaasError as error:
+    def told(self, error: errors.MaasError) -> errors.MaasError:
+        """What is wrong with `inputs[2]` of a prediction is wrong with `input[2]` here."""
         if error.param and error.param.startswith("inputs"):
             error.param = error.param.replace("inputs", "input", 1)
             error.message = error.message.replace("inputs", "input", 1)
-        raise
+        return error
 
 
 # ---------- the body ----------

@@ -6,8 +6,8 @@ from rest_framework.response import Response
 
 from apps.billing.throttling import counts_units
 from apps.idempotency.api import idempotent
-from apps.inference import embeddings
-from apps.inference.api import LEASE, read_deadline
+from apps.inference import embeddings, services
+from apps.inference.api import DEADLINE, LEASE, read_deadline
 from apps.inference.direct import DirectView
 from maas.api import TenantRequest
 
@@ -50,8 +50,8 @@ class Embeddings(DirectView):
     def post(self, request: TenantRequest) -> Response:
         """Turn texts into vectors, in OpenAI's shape."""
         wanted, claim = embeddings.read_body(request.data), request.claim
-        answer = embeddings.embed(
-            request.tenant, wanted, key_id=request.key.id if request.key else None, deadline_ms=read_deadline(request),
+        answer = services.predict(
+            request.tenant, wanted, key_id=request.key.id if request.key else None, deadline_ms=read_deadline(request.META.get(DEADLINE)),
             call_id=claim.fence if claim else None, instead_of=claim.before if claim else None, found=request.found,
         )  # fmt: skip
         return Response(answer)

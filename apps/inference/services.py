@@ -1,10 +1,10 @@
 """Predict now: check, put in line, wait for the answer, never charge for what was not answered."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from apps.accounts.services import Tenant
@@ -12,25 +12,44 @@ from apps.billing import allowances, rates
 from apps.billing.plans import plan_of
 from apps.catalog import services as catalog
 from apps.files import services as files
+from apps.inference import endings
+from apps.inference.endings import Payment
 from apps.usage import blocks
 from apps.usage import services as usage
-from maas import errors, ids, metrics, queue
+from maas import errors, ids, queue
 from maas.actors import Permission, current_actor, require
 from maas.limits import Limit, take
-from maas.predictions import render_prediction
 from maas.specs import TaskSpec, spec_for
 
 INPUT_LIMIT = 128  # inputs of one call
 WORK_LIMIT = 256  # short inputs that one call may weigh: a few seconds of a small machine
 DEADLINE_MS = 30_000
-GRACE_SECONDS = 1.0  # an answer that was charged at the last moment may still be on its way
+
+
+class Wanted(Protocol):
+    """A body that was read: inputs for a model, and how the answer is told."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def inputs(self) -> Any: ...
+    @property
+    def parameters(self) -> Any: ...
+    def check(self, version: catalog.Version) -> None:
+        """Refuse a version that will not do."""
+
+    def render(self, identity: UUID, version: catalog.Version, answer: queue.Answer) -> dict[str, Any]:
+        """The body of the answer, whose identifier this is."""
+
+    def told(self, error: errors.MaasError) -> errors.MaasError:
+        """An error, naming the field as the caller knows it."""
 
 
 def predict(
-    tenant: Tenant, *, model: str, inputs: Any, parameters: Any = None, key_id: UUID | None = None, deadline_ms: int = DEADLINE_MS,
+    tenant: Tenant, wanted: Wanted, *, key_id: UUID | None = None, deadline_ms: int = DEADLINE_MS,
     call_id: UUID | None = None, instead_of: UUID | None = None, found: tuple[UUID | None, ...] = (),
 ) -> dict[str, Any]:  # fmt: skip
-    """The body of /v1/predictions: one output for one input, a list for a list of 1 to 128.
+    """The answer of a model: one output for one input, a list for a list of 1 to 128.
 
     `instead_of` is an earlier call with the same meaning whose caller is gone: it will not be charged. `found` is what
     `catalog.resolve` takes.
@@ -39,35 +58,31 @@ def predict(
     budget or credit have no room for it, Overloaded when too many
     calls wait and DeadlineExceeded when no answer came in time; none of these is charged.
     """
-    asked = ask(
-        tenant, model=model, inputs=inputs, parameters=parameters, key_id=key_id, deadline_ms=deadline_ms,
-        call_id=call_id, instead_of=instead_of, found=found,
-    )  # fmt: skip
-    return _render(*asked, as_list=isinstance(inputs, list))
+    try:
+        call, version, answer = _ask(
+            tenant, wanted, key_id=key_id, deadline_ms=deadline_ms, call_id=call_id, instead_of=instead_of, found=found
+        )
+        return wanted.render(call.id, version, answer)
+    except errors.MaasError as error:
+        raise wanted.told(error) from None
 
 
-def ask(
-    tenant: Tenant, *, model: str, inputs: Any, parameters: Any, key_id: UUID | None, deadline_ms: int,
-    call_id: UUID | None, instead_of: UUID | None, found: tuple[UUID | None, ...] = (),
-    check: Callable[[catalog.Version], None] = lambda version: None,
+def _ask(
+    tenant: Tenant, wanted: Wanted, *, key_id: UUID | None, deadline_ms: int, call_id: UUID | None, instead_of: UUID | None,
+    found: tuple[UUID | None, ...],
 ) -> tuple[queue.Call, catalog.Version, queue.Answer]:  # fmt: skip
-    """What `predict` does, before its answer is put into a body. `check` refuses a version that will not do."""
     started = time.time()
     require(tenant.id, Permission.PREDICT)
-    version = catalog.resolve(tenant, model, allowed=current_actor().models, found=found)
-    check(version)
-    spec = spec_for(version.model.task)
-    clean, options = check_inputs(tenant, spec, inputs), spec.check_parameters(parameters)
-    work = check_work(spec, clean)
-    limits: Sequence[Limit] = rates.due(tenant, model=version.model.name, units=likely_units(version, spec, clean))
-    if instead_of and not _void(tenant, instead_of, key_id, version):
+    version = catalog.resolve(tenant, wanted.model, allowed=current_actor().models, found=found)
+    wanted.check(version)
+    work = check(tenant, version, wanted.inputs, wanted.parameters)
+    limits: Sequence[Limit] = rates.due(tenant, model=version.model.name, units=work.likely)
+    if instead_of and not endings.void(tenant, instead_of, key_id, version):
         usage.reverse_call(tenant, instead_of.hex)
-    most = most_units(version, spec, clean, options)
-    limits = _count_first(tenant, key_id, version, most, deadline_ms / 1000, limits)
-    with _granted(tenant, key_id, version, most, deadline_ms / 1000) as pay:
-        call = queue.Call(
-            call_id or ids.uuid7(), tenant.id, key_id, version.id, clean, options, started, started + deadline_ms / 1000, work,
-            pay.grant.reservation_id, most, plan_of(tenant.plan).weight,
+    limits = _count_first(tenant, key_id, version, work.most, deadline_ms / 1000, limits)
+    with _granted(tenant, key_id, version, work.most, deadline_ms / 1000) as pay:
+        call = make_call(
+            tenant, version, work, key_id=key_id, pay=pay, started=started, seconds=deadline_ms / 1000, call_id=call_id
         )  # fmt: skip
         _push(tenant, call, version, pay, limits)
         try:
@@ -77,17 +92,9 @@ def ask(
     return call, version, answer
 
 
-@dataclass
-class _Payment:
-    """Units granted to a call. `used` is what of them was charged; None while that is not known."""
-
-    grant: blocks.Grant
-    used: int | None = 0
-
-
 @contextmanager
-def _granted(tenant: Tenant, key_id: UUID | None, version: catalog.Version, units: int, seconds: float) -> Iterator[_Payment]:
-    pay = _Payment(allowances.grant_call(tenant, key_id=key_id, model=version.model.name, units=units, seconds=seconds))
+def _granted(tenant: Tenant, key_id: UUID | None, version: catalog.Version, units: int, seconds: float) -> Iterator[Payment]:
+    pay = Payment(allowances.grant_call(tenant, key_id=key_id, model=version.model.name, units=units, seconds=seconds))
     try:
         yield pay
     finally:
@@ -108,34 +115,59 @@ def _count_first(
     return ()
 
 
-def _push(tenant: Tenant, call: queue.Call, version: catalog.Version, pay: _Payment, limits: Sequence[Limit]) -> None:
+def _push(tenant: Tenant, call: queue.Call, version: catalog.Version, pay: Payment, limits: Sequence[Limit]) -> None:
     """Put the call in line. When the connection broke it may stand there all the same: then it is made sure that nobody pays."""
     try:
         queue.push(call, counted=limits, note=rates.note)
     except errors.Overloaded:
-        _count(version, "refused")
+        endings.count(version, "refused")
         raise
     except errors.Unavailable:
-        pay.used = None
-        _take_back(tenant, call, version, pay)
+        endings.take_back(tenant, call, version, pay)
         raise
 
 
-def _count(version: catalog.Version, outcome: str) -> None:
-    label = metrics.label_of(version.model.name, is_shared=version.model.tenant_id is None)
-    metrics.of_model(label).count(outcome)
-
-
-def _await(tenant: Tenant, call: queue.Call, version: catalog.Version, pay: _Payment) -> queue.Answer:
+def _await(tenant: Tenant, call: queue.Call, version: catalog.Version, pay: Payment) -> queue.Answer:
     """The answer of a call that was pushed, or its error; on the way it is known for certain what was charged."""
     pay.used = None
-    answer = queue.wait(call.id, call.deadline - time.time()) or _give_up(tenant, call, version, pay)
+    answer = queue.wait(call.id, call.deadline - time.time())
+    if answer is None:
+        queue.cancel(call)
+        answer = endings.give_up(tenant, call, version, pay, late=lambda: queue.wait(call.id, endings.GRACE_SECONDS))
     if answer.error:
-        # A server that lost the database may not know whether its charge was written.
-        _take_back(tenant, call, version, pay)
-        raise _raised(answer.error)
+        endings.take_back(tenant, call, version, pay)
+        raise endings.raised(answer.error)
     pay.used = answer.units
     return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A checked call: clean inputs, parameters, what they weigh in short inputs, and the units that they cost likely and at most."""
+
+    inputs: list[Any]
+    options: dict[str, Any]
+    weight: int
+    likely: int
+    most: int
+
+
+def check(tenant: Tenant, version: catalog.Version, inputs: Any, parameters: Any) -> Checked:
+    """What a call asks of a version; BadRequest names what does not fit."""
+    spec = spec_for(version.model.task)
+    clean, options = check_inputs(tenant, spec, inputs), spec.check_parameters(parameters)
+    return Checked(clean, options, check_work(spec, clean), likely_units(version, spec, clean), most_units(version, spec, clean, options))
+
+
+def make_call(
+    tenant: Tenant, version: catalog.Version, work: Checked, *, key_id: UUID | None, pay: Payment, started: float, seconds: float,
+    call_id: UUID | None = None,
+) -> queue.Call:  # fmt: skip
+    """A call as the queue takes it: paid by `pay`, begun at `started` (Unix seconds), to be answered within `seconds`."""
+    return queue.Call(
+        call_id or ids.uuid7(), tenant.id, key_id, version.id, work.inputs, work.options, started, started + seconds, work.weight,
+        pay.grant.reservation_id, work.most, plan_of(tenant.plan).weight,
+    )  # fmt: skip
 
 
 def check_inputs(tenant: Tenant, spec: TaskSpec, inputs: Any) -> list[Any]:
@@ -182,44 +214,3 @@ def _check(tenant: Tenant, spec: TaskSpec, value: Any, param: str) -> Any:
         located = error.at(param)
         located.message = f"{located.param}: {located.message}"
         raise located from None
-
-
-def _give_up(tenant: Tenant, call: queue.Call, version: catalog.Version, pay: _Payment) -> queue.Answer:
-    """The deadline has passed: nobody pays, unless the answer is on its way already."""
-    queue.cancel(call)
-    if _void(tenant, call.id, call.key_id, version):
-        pay.used = 0
-    elif late := queue.wait(call.id, GRACE_SECONDS):
-        return late
-    else:
-        usage.reverse_call(tenant, call.id.hex)
-    _count(version, "timed_out")
-    waited = round((call.deadline - call.pushed) * 1000)
-    raise errors.DeadlineExceeded(f"'{version.model.name}' gave no answer within {waited} ms. Nothing was charged; try again.")
-
-
-def _take_back(tenant: Tenant, call: queue.Call, version: catalog.Version, pay: _Payment) -> None:
-    """Make sure that a call is not charged. What was and is taken back stays out of the block: its month has it again."""
-    if _void(tenant, call.id, call.key_id, version):
-        pay.used = 0
-    else:
-        usage.reverse_call(tenant, call.id.hex)
-
-
-def _void(tenant: Tenant, call_id: UUID, key_id: UUID | None, version: catalog.Version) -> bool:
-    """Usage and this void compete for one row, so one of the two is true for good; True when it was this."""
-    unit = version.rate["unit"]
-    line = usage.UsageLine(call_id.hex, "void", version.model.name, version.number, unit, 0, 0, 0, key_id)
-    return usage.void_call(tenant, line)
-
-
-def _render(call: queue.Call, version: catalog.Version, answer: queue.Answer, *, as_list: bool) -> dict[str, Any]:
-    return render_prediction(
-        call.id, model=version.model.name, version=version.number, outputs=answer.outputs if as_list else answer.outputs[0],
-        units=answer.units, unit=version.rate["unit"], queue_ms=answer.queue_ms, compute_ms=answer.compute_ms, batch=answer.batch,
-    )  # fmt: skip
-
-
-def _raised(fields: dict[str, Any]) -> errors.MaasError:
-    kinds = {kind.__name__: kind for kind in (errors.BadRequest, errors.Unavailable, errors.Internal, errors.NotFound)}
-    return kinds.get(fields["kind"], errors.Internal)(fields["message"], param=fields.get("param"), code=fields.get("code"))

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 from uuid import UUID, uuid4
 
 import redis
@@ -27,6 +28,10 @@ BLOCK = 2.0  # seconds that the reader sleeps in Redis; as long after the last a
 LIFE = 30  # seconds after which a process that says nothing counts as dead
 MANY = 256  # answers of one trip
 PATIENCE = 0.2  # seconds between attempts to reach Redis
+
+
+class Stale(Exception):
+    """What a call was prepared by has changed since: it is not in line, and was not counted."""
 
 
 class Waiter:
@@ -119,23 +124,42 @@ def push(call: Call, *, counted: Sequence[Limit] = (), note: Callable[[Verdict],
     does not pass, which is not in line then. Raises Overloaded when the model's queue is full or the tenant waits for too
     much of it, Unavailable when Redis does not answer.
     """
-    replies, call_id, version, tenant = _replies, call.id.bytes, call.version_id.bytes, call.tenant_id.bytes
-    ticket, body = ticket_of(call, replies.name), pack_body(call)
-    replies.register(call_id)
+    _replies.register(call.id.bytes)
     try:
-        full, seconds, stands = store.LINES.run(
-            scripts.PUSH, version, tenant, call_id, ticket, body, replies.name, call.work, ticket[44], settings.MAAS_QUEUE_LIMIT,
-            *(figures_of(counted) if counted else ()), keys=keys_of(counted),
-        )  # fmt: skip
+        found = store.LINES.run(scripts.PUSH, *arguments_of(call, _replies.name, counted), keys=keys_of(counted))
     except redis.RedisError:
         forget(call.id)
-        raise errors.Unavailable("The queue cannot be reached. Nothing was charged; try again.") from None
-    if full or stands[0]:
+        raise unreachable() from None
+    verdict, refusal = outcome_of(found, counted)
+    if refusal or not verdict.passed:
         forget(call.id)
     if counted:
-        note(verdict_of(counted, stands))
-    if full:
-        raise _overloaded(seconds, whole=full == 2)
+        note(verdict)
+    if refusal:
+        raise refusal
+
+
+def arguments_of(call: Call, caller: bytes, counted: Sequence[Limit], stamps: bytes = b"") -> tuple[str | bytes | int, ...]:
+    """What the script PUSH is given; its keys are those of `counted`."""
+    ticket = ticket_of(call, caller)
+    figures = figures_of(counted) if counted else ()
+    return (
+        call.version_id.bytes, call.tenant_id.bytes, call.id.bytes, ticket, pack_body(call), caller, call.work, ticket[44],
+        settings.MAAS_QUEUE_LIMIT, stamps, *figures,
+    )  # fmt: skip
+
+
+def outcome_of(found: list[Any], counted: Sequence[Limit]) -> tuple[Verdict, errors.Overloaded | None]:
+    """What the script PUSH says: how the limits stand, and why there is no room. Raises Stale."""
+    full, seconds, stands = found
+    if full == scripts.STALE:
+        raise Stale
+    return verdict_of(counted, stands), _overloaded(seconds, whole=full == 2) if full else None
+
+
+def unreachable() -> errors.Unavailable:
+    """Redis did not answer to a push."""
+    return errors.Unavailable("The queue cannot be reached. Nothing was charged; try again.")
 
 
 def _overloaded(seconds: int, *, whole: bool) -> errors.Overloaded:

@@ -19,6 +19,7 @@ A call is dropped before it costs anything when its deadline has passed, its cal
 caller is gone.
 """
 
+from maas import stamps
 from maas.limits import COUNT
 from maas.lines import Script
 from maas.queue.calls import PREFIX
@@ -38,19 +39,30 @@ local function account(version, tenant, work)
 end
 """
 
+STAMPS = f"""
+local function stamps_of(tenant)
+  local found = call('MGET', '{stamps.PREFIX}' .. tenant, '{stamps.PREFIX}' .. string.rep('\\0', 16))
+  return (found[1] or '') .. (found[2] or '')
+end
+"""
+STALE = 3
+
 # Room for a tenant: at most weight times the room that is left for everybody. One that floods alone gets half (weight 1),
 # n of them get n / (n + 1), so there is always room for one more: dynamic thresholds of Choudhury and Hahne, "Dynamic Queue
 # Length Thresholds for Shared-Memory Packet Switches", 1998.
 # KEYS and what follows in ARGV: rate limits in which the call is counted first (maas.limits), none if it has been.
-# ARGV: version, tenant, call, ticket, body, caller, work, weight, limit. Returns 0, 1 when the tenant's share of the queue is
-# full or 2 when all of it is; then how many seconds the waiting work will take by what was done lately (-1: not known); and
+# ARGV: version, tenant, call, ticket, body, caller, work, weight, limit, stamps by which the call was prepared (maas.stamps; ''
+# if by none). Returns 0, 1 when the tenant's share of the queue is full, 2 when all of it is, or 3 when those are not its stamps
+# any more and nothing was done; then how many seconds the waiting work will take by what was done lately (-1: not known); and
 # what the rate limits answered, which may be that the call does not pass: then it is not in line.
 PUSH = Script(
     NAMES
     + COUNT
+    + STAMPS
     + """
 local counted = {0}
-if #KEYS > 0 then counted = count({unpack(ARGV, 10)}) end
+if ARGV[10] ~= '' and ARGV[10] ~= stamps_of(ARGV[2]) then return {3, 0, counted} end
+if #KEYS > 0 then counted = count({unpack(ARGV, 11)}) end
 if counted[1] == 1 then return {0, 0, counted} end
 local version, tenant = ARGV[1], ARGV[2]
 local work, weight, limit = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])

@@ -19,7 +19,7 @@ from maas import errors, queue
 from maas.specs import spec_for
 from workers.batch import lines
 from workers.batch.assembly import finish_batch
-from workers.batch.bodies import Body, read_body
+from workers.batch.bodies import read_body
 from workers.batch.leases import Lease
 from workers.outcomes import outcome_of
 from workers.versions import LOADED
@@ -38,7 +38,7 @@ class Request:
     version: catalog.Version
     inputs: list[Any]
     parameters: dict[str, Any]
-    body: Body
+    body: inference.Wanted
     most: int  # units that it can be charged
     likely: int
 
@@ -139,8 +139,10 @@ class _Reader:
         version = self._version(asked.model)
         asked.check(version)
         spec = spec_for(version.model.task)
-        with asked.named():
+        try:
             clean, options = inference.check_inputs(self.job.tenant, spec, asked.inputs), spec.check_parameters(asked.parameters)
+        except errors.MaasError as error:
+            raise asked.told(error) from None
         most, likely = inference.most_units(version, spec, clean, options), inference.likely_units(version, spec, clean)
         return Request(line.number, custom_id, identity, version, clean, options, asked, most, likely)
 
@@ -201,12 +203,12 @@ def _answer(request: Request, results: list[Any], queue_ms: float, compute_ms: f
     """The bytes of a line's answer, or of the error that it becomes."""
     version = request.version
     try:
-        with request.body.named():
-            outcome = outcome_of(version.rate, results, as_list=request.body.as_list)
+        outcome = outcome_of(version.rate, results, as_list=isinstance(request.body.inputs, list))
     except errors.MaasError as error:
-        return Answer(lines.refused(request.identity, request.custom_id, error))
+        return Answer(lines.refused(request.identity, request.custom_id, request.body.told(error)))
     units = min(outcome.units, request.most)  # nobody pays more than was reserved
-    body = request.body.render(request.identity, version, outcome, units=units, queue_ms=queue_ms, compute_ms=compute_ms)
+    answer = queue.Answer(outcome.outputs, units, queue_ms, compute_ms, None, outcome.quantity, len(results))
+    body = request.body.render(request.identity, version, answer)
     return Answer(lines.answered(request.identity, request.custom_id, 200, body), version, outcome.quantity, units)
 
 
