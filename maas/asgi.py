@@ -45,7 +45,7 @@ class Application:
         lane = self._lane = self._lane or self._make_lane()
         headers = dict(scope["headers"])
         try:
-            if lane.fits(scope, headers) and _is_plain(scope, headers):
+            if lane.fits(scope, headers) and _is_ours(headers.get(b"host", b"")):
                 receive = _Kept(await _read(receive), receive)
                 await _serve(lane, scope, headers, receive, send)
                 return
@@ -62,13 +62,9 @@ async def _serve(lane: Lane, scope: Scope, headers: Headers, kept: "_Kept", send
     await _answer(reply, request_id, send)
 
 
-def _is_plain(scope: Scope, headers: Headers) -> bool:
-    """A request whose host is one of ours, and whose caller said who it is once."""
-    return _is_ours(headers.get(b"host", b"")) and sum(name == b"authorization" for name, _ in scope["headers"]) == 1
-
-
 @lru_cache(maxsize=256)
 def _is_ours(host: bytes) -> bool:
+    """Whether a request is for this host; if not, Django says so."""
     domain, _ = split_domain_port(host.decode("latin-1"))
     return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
 

@@ -1,13 +1,14 @@
 """maas without authentication, limits, reservation and settlement: the same web server, queue and online server.
 
-`python -m bench.online.bare web` serves `application` in the place of that of `maas.wsgi`, `... online` is the online server
+`python -m bench.online.bare web` has `Lane` in the place of the product's own, `... online` is the online server
 whose settlement does nothing. What the full stack takes longer than this is what those four cost.
 """
 
+import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -21,42 +22,50 @@ import orjson  # noqa: E402
 
 from apps.catalog import services as catalog  # noqa: E402
 from maas import ids, queue  # noqa: E402
+from maas.fast import Reply  # noqa: E402
+from maas.queue.coroutines import LoopCallers  # noqa: E402
 from maas.specs import spec_for  # noqa: E402
 
 NOBODY = UUID(int=1)
 SECONDS = 30.0
-Start = Callable[[str, list[tuple[str, str]]], Any]
 
 
-def application(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
-    """POST with `model` and `inputs` to a prediction; GET to 200, so that /readyz is answered."""
-    if environ["REQUEST_METHOD"] == "GET":
-        return _send(start_response, "200 OK", b"{}")
-    body = orjson.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
-    answer = _predict(body["model"], body["inputs"])
-    return _send(start_response, "200 OK" if answer else "504 Gateway Timeout", orjson.dumps(answer))
+class Lane:
+    """POST with `model` and `inputs` to a prediction, in the event loop like the product's own lane; nothing else is taken."""
+
+    def __init__(self) -> None:
+        self._callers = LoopCallers()
+
+    def fits(self, scope: dict[str, Any], headers: dict[bytes, bytes]) -> bool:
+        return scope["method"] == "POST"  # type: ignore[no-any-return]
+
+    async def serve(self, request_id: str, path: str, headers: dict[bytes, bytes], body: bytes, receive: Any) -> Reply:
+        """The answer, or 504: nobody is charged here, so nothing has to be made sure of."""
+        asked = orjson.loads(body)
+        call = _call(asked["model"], asked["inputs"])
+        await self._callers.push(call)
+        try:
+            answer = await asyncio.wait_for(self._callers.expected(call.id), SECONDS)
+        except TimeoutError:
+            return Reply(504, b"{}", {})
+        finally:
+            self._callers.forget(call.id)
+        return Reply(504, b"{}", {}) if answer.error else Reply(200, orjson.dumps(_body(asked["model"], answer)), {})
 
 
-def _send(start_response: Start, status: str, body: bytes) -> Iterable[bytes]:
-    start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
-    return [body]
-
-
-def _predict(name: str, value: Any) -> dict[str, Any] | None:
+def _call(name: str, value: Any) -> queue.Call:
     """The inputs are checked as in the full stack, since a model may only be given clean ones."""
     version, spec, now = _versions()[name], spec_for(_versions()[name].model.task), time.time()
     clean = [spec.check_input(value, _no_file)]
-    call = queue.Call(
+    return queue.Call(
         id=ids.uuid7(), tenant_id=NOBODY, key_id=None, version_id=version.id, inputs=clean, parameters={}, pushed=now,
         deadline=now + SECONDS, work=spec.work(clean[0]), reservation_id=NOBODY, units=1_000_000,
     )  # fmt: skip
-    queue.push(call)
-    answer = queue.wait(call.id, SECONDS)
-    queue.forget(call.id)
-    if answer is None or answer.error:
-        return None  # nobody is charged here, so nothing has to be made sure of
+
+
+def _body(name: str, answer: queue.Answer) -> dict[str, Any]:
     timing = {"queue_ms": round(answer.queue_ms, 1), "compute_ms": round(answer.compute_ms, 1)}
-    return {"model": name, "version": version.number, "outputs": answer.outputs[0], "timing": timing}
+    return {"model": name, "version": _versions()[name].number, "outputs": answer.outputs[0], "timing": timing}
 
 
 def _no_file(file_id: str) -> bytes:
@@ -87,10 +96,13 @@ def serve_online() -> None:
 
 
 def serve_web() -> None:
-    """The product's web server, to which this module is the application."""
+    """The product's web server with this lane in the place of its own."""
+    from django.conf import settings
+
     from maas import web
 
-    sys.modules["maas.wsgi"] = sys.modules[__name__]
+    settings.MAAS_LANE = "bench.online.bare.Lane"
+    _versions()  # not asked for inside of the event loop
     web.main()
 
 
