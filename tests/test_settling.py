@@ -3,8 +3,9 @@
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
+import pytest
 import time_machine
-from django.db import connection
+from django.db import IntegrityError, connection
 
 from apps.usage import allowances, reservations, services
 from apps.usage.allowances import Cap
@@ -151,3 +152,11 @@ def wait_for_a_waiting_lock() -> None:
             if cursor.fetchone()[0]:
                 return
     raise AssertionError("nobody waits")
+
+
+def test_a_tenant_that_does_not_exist_is_charged_nothing(cast) -> None:
+    charge, nobody = line(), ids.uuid7()
+    with pytest.raises(IntegrityError, match="foreign key"):
+        services.settle_calls([(cast.tenant.id, charge), (nobody, line())])
+    with as_tenant(cast.tenant.id):
+        assert not UsageRecord.objects.filter(source=charge.source).exists()
