@@ -52,7 +52,7 @@ MONEY = (
         SETTLE,
         "        ORDER BY a.tenant_id, a.period FOR UPDATE;",
         "        ORDER BY a.tenant_id, a.period;",
-        "tests/test_settling.py -k never_miss",
+        "tests/test_settling.py -k misses_no_unit",
     ),
     Guard(
         "settle: what is not new is not paid for",
