@@ -33,12 +33,12 @@ BEGIN
         SELECT tenant, in_month FROM unnest(tenants, months, totals) AS given (tenant, in_month, total) WHERE total <> 0)
         ORDER BY a.tenant_id, a.period FOR UPDATE;
     UPDATE usage_allowance a SET reserved = a.reserved - s.back, used = a.used + s.total FROM (
-        SELECT b.id, sum(total)::bigint AS total, sum(CASE WHEN hold IS NULL THEN 0 ELSE total END)::bigint AS back
+        SELECT tenant, in_month, counted.scope, counted.subject, sum(total)::bigint AS total,
+               sum(CASE WHEN hold IS NULL THEN 0 ELSE total END)::bigint AS back
         FROM unnest(tenants, months, keys, models, holds, totals) AS given (tenant, in_month, key, model, hold, total)
-        JOIN usage_allowance b ON b.tenant_id = tenant AND b.period = in_month AND (b.scope = 'tenant'
-            OR (b.scope = 'key' AND b.subject = replace(key::text, '-', '')) OR (b.scope = 'model' AND b.subject = given.model))
-        WHERE total <> 0 GROUP BY 1
-    ) s WHERE a.id = s.id;
+        CROSS JOIN LATERAL (VALUES ('tenant', ''), ('key', replace(key::text, '-', '')), ('model', model)) AS counted (scope, subject)
+        WHERE total <> 0 AND counted.subject IS NOT NULL GROUP BY 1, 2, 3, 4
+    ) s WHERE a.tenant_id = s.tenant AND a.period = s.in_month AND a.scope = s.scope AND a.subject = s.subject;
 END
 $$;
 
