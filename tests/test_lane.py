@@ -202,7 +202,7 @@ def test_what_is_not_plain_gets_djangos_answer(house, cast, body, headers, more)
             same(told, PREDICTIONS, body, cast.key.secret, **headers)
     is_fine = headers.get("content-type") == "text/plain"  # nobody asks what a key's body is called
     assert house.answered == before + is_fine
-    assert not [block for block in blocks._blocks.values() if block.running]
+    assert not [one for one in blocks._blocks.values() if one.running and one.tenant_id == cast.tenant.id]
 
 
 def test_a_call_that_says_when_it_is_repeated_is_answered_once(house, cast) -> None:

@@ -18,7 +18,6 @@ from tests.lanes import (
     PATIENCE,
     PREDICTIONS,
     House,
-    Proxy,
     bearer,
     desk,
     give,
@@ -31,6 +30,7 @@ from tests.lanes import (
     warm,
 )  # fmt: skip
 from tests.queueing import empty_queue
+from tests.redis_away import Proxy
 
 tiny, start = test_online.tiny, test_online.start  # a real online server, for who asks for it
 
