@@ -34,11 +34,14 @@ from tests.lanes import (
     bearer,
     counted,
     desk,
+    give,
     goes,
     in_line,
     left,
     limited,
     open_house,
+    take,
+    until,
     warm,
 )  # fmt: skip
 from tests.queueing import empty_queue
@@ -77,6 +80,16 @@ def test_the_first_calls_go_the_long_way_and_the_next_ask_the_database_nothing(h
         is_quick, told = goes(house, cast.key.secret)
         assert is_quick and told.status == 200
     assert asked == []
+
+
+def test_a_call_is_remembered_while_it_waits(house, cast) -> None:
+    """When answers take long, not every call until the first of them may hold a thread."""
+    asked = []
+    for number in range(1, 5):
+        asked.append(house.begin(PREDICTIONS, BODY, bearer(cast.key.secret)))
+        until(lambda number=number: in_line() == number)
+    give(take(4), DARK)
+    assert [one.result(PATIENCE).status for one in asked] == [200] * 4 and house.answered == 2
 
 
 def test_what_the_lane_answers_is_charged_exactly(house, cast, start) -> None:
