@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apps.accounts import keys
+from apps.accounts.models import Tenant
 from apps.inference.lane import Lane
 from apps.usage import blocks
+from apps.usage.models import UsageRecord
 from maas import queue
 from maas.asgi import Application, Message
 from maas.fast import Reply
+from maas.tenancy import as_tenant
 from tests.cast import Key
 from tests.tiny import NAME, picture
 
@@ -94,9 +97,13 @@ class House:
 
 async def ask(
     app: Application, path: str, body: Any, headers: dict[str, str], *, gone: asyncio.Event | None = None,
-    pieces: list[bytes] | None = None, more: list[tuple[bytes, bytes]] | None = None, query: bytes = b"", method: str = "POST",
+    pieces: list[bytes] | None = None, reads: bool = True, more: list[tuple[bytes, bytes]] | None = None, query: bytes = b"",
+    method: str = "POST",
 ) -> Told:  # fmt: skip
-    """One request; its caller leaves when `gone` is set. `pieces` are the messages of a body, of which the last never ends it."""
+    """One request; its caller leaves when `gone` is set. `pieces` are the messages of a body, of which the last never ends it.
+
+    A caller that does not read takes nothing of its answer.
+    """
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     told, messages = Told(), _messages(raw, pieces)
     gone = gone or asyncio.Event()
@@ -114,6 +121,8 @@ async def ask(
         return {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:
+        if not reads:
+            await gone.wait()
         if message["type"] == "http.response.start":
             told.status = message["status"]
             told.headers = {name.decode().lower(): value.decode() for name, value in message["headers"]}
@@ -243,15 +252,21 @@ def warm(house: House, secret: str, body: Any = BODY, path: str = PREDICTIONS) -
     raise AssertionError("the lane never answered")
 
 
-def left(tenant: Any) -> list[int]:
+def left(tenant: Tenant) -> list[int]:
     """Units at hand in the blocks of a tenant."""
     return [block.left for work, block in blocks._blocks.items() if block.tenant_id == tenant.id]
 
 
-def counted(tenant: Any) -> dict[bytes, bytes]:
+def counted(tenant: Tenant) -> dict[bytes, bytes]:
     """What the rate limits of a tenant hold."""
     redis = queue.connect()
     return {name: redis.get(name) for name in redis.scan_iter(f"maas:rate:{{{tenant.id.hex}}}*", count=1000)}  # type: ignore[misc]
+
+
+def voided(tenant: Tenant) -> int:
+    """Calls that will never be charged, whatever a server says."""
+    with as_tenant(tenant.id):
+        return UsageRecord.objects.filter(tenant=tenant, kind="void").count()
 
 
 def goes(house: House, secret: str, body: Any = BODY, **more: Any) -> tuple[bool, Told]:

@@ -42,6 +42,7 @@ from tests.lanes import (
     open_house,
     take,
     until,
+    voided,
     warm,
 )  # fmt: skip
 from tests.queueing import empty_queue
@@ -151,7 +152,7 @@ def test_both_ways_tell_a_servers_error_and_take_back_what_was_charged(house, ca
         told = house.ask(PREDICTIONS, BODY, bearer(cast.key.secret))
         assert house.answered == before + 1
         same(told, PREDICTIONS, BODY, cast.key.secret)
-    assert charged(cast.tenant) == {}
+    assert charged(cast.tenant) == {} and voided(cast.tenant) == 2
 
 
 def test_both_ways_tell_of_a_full_queue_and_count_the_call(house, cast, settings_of) -> None:

@@ -27,6 +27,7 @@ from tests.lanes import (
     open_house,
     take,
     until,
+    voided,
     warm,
 )  # fmt: skip
 from tests.queueing import empty_queue
@@ -45,12 +46,13 @@ def house(tiny) -> Iterator[House]:
 # ---------- callers that leave ----------
 def test_a_caller_that_hangs_up_takes_its_call_out_of_the_line(house, cast) -> None:
     warm(house, cast.key.secret)
-    leave = house.event()
+    leave, units = house.event(), left(cast.tenant)[0]
     asked = house.begin(PREDICTIONS, BODY, bearer(cast.key.secret), gone=leave.event)
     until(lambda: in_line() == 1)
     leave()
     assert asked.result(PATIENCE).status == 0
     assert in_line() == 0 and queue.take("desk/0", 32).calls == [] and charged(cast.tenant) == {}
+    assert left(cast.tenant) == [units - 3]  # a server may have begun with it: nobody says that it did not
     assert goes(house, cast.key.secret)[0]
 
 
@@ -70,6 +72,13 @@ def test_a_body_that_does_not_come_is_not_waited_for(house, cast, monkeypatch) -
     assert house.ask(PREDICTIONS, BODY, bearer(cast.key.secret), pieces=[b"{"]).status == 0
     told = house.ask("/v1/files", BODY, bearer(cast.key.secret, **{"content-type": "multipart/form-data; boundary=x"}), pieces=[b"--x"])
     assert told.status in {0, 400}
+
+
+def test_a_caller_that_does_not_read_its_answer_holds_no_thread(tiny, cast, monkeypatch) -> None:
+    monkeypatch.setattr("maas.asgi.SEND_SECONDS", 0.1)
+    with open_house(threads=1) as house:
+        assert house.ask("/healthz", b"", {}, method="GET", reads=False).status == 0
+        assert house.ask("/healthz", b"", {}, method="GET").status == 200
 
 
 def test_a_request_that_is_cancelled_takes_its_call_out_of_the_line(house, cast) -> None:
@@ -126,7 +135,7 @@ def test_without_redis_a_call_is_refused_and_not_charged_and_the_next_is_fine(pr
     for _ in range(2):
         told = house.ask(PREDICTIONS, BODY, bearer(cast.key.secret))
         assert told.status == 503 and "Nothing was charged" in told.json["error"]["message"]
-    assert left(cast.tenant) == units
+    assert left(cast.tenant) == units and voided(cast.tenant) == 2
     way.open()
     is_quick, told = goes(house, cast.key.secret)
     assert is_quick and told.status == 200
