@@ -193,6 +193,20 @@ LANE = (
         "tests/test_lane.py -k djangos_answer",
     ),
     Guard(
+        "lane: a picture that unpacks to much is checked in a thread",
+        "maas/pictures.py",
+        "any(name in body for name in PACKED) or ",
+        "",
+        "tests/test_lane.py -k unpacks_to_much",
+    ),
+    Guard(
+        "lane: a picture of many passes is checked in a thread",
+        "maas/pictures.py",
+        " or body.count(SCAN) > SCANS",
+        "",
+        "tests/test_lane.py -k many_passes",
+    ),
+    Guard(
         "pipe: whatever ends a connection, everybody is told",
         "maas/pipe.py",
         "            self._fail(told)\n",

@@ -1,7 +1,11 @@
 """The fast lane: what it answers itself is what Django would have answered, and nothing that changed is acted on."""
 
+import base64
+import io
 import json
+import struct
 import time
+import zlib
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -10,13 +14,14 @@ import psycopg
 import pytest
 from django.test import Client
 from django.utils import timezone
+from PIL import Image
 
 from apps.accounts import keys, suspension
 from apps.catalog import services as catalog
 from apps.catalog.models import Alias, Model
 from apps.inference import remembering
 from apps.usage import blocks
-from maas import queue, stamps
+from maas import pictures, queue, stamps
 from maas.limits import MINUTE
 from maas.stamps import renew_on_commit
 from maas.tenancy import as_tenant
@@ -225,6 +230,26 @@ def test_a_call_that_says_when_it_is_repeated_is_answered_once(house, cast) -> N
     with desk(DARK) as seen:
         told = [house.ask(PREDICTIONS, BODY, bearer(cast.key.secret, **{"idempotency-key": "once"})) for _ in range(2)]
     assert told[0].json == told[1].json and len(seen) == 1 and house.answered == before
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+@pytest.mark.parametrize("kind", pictures.PACKED)
+def test_a_picture_that_unpacks_to_much_does_not_keep_the_loop_busy(house, cast, kind) -> None:
+    warm(house, cast.key.secret)
+    plain = base64.b64decode(picture())
+    large = plain[:33] + chunk(kind, b"x\0\0" + zlib.compress(bytes(900_000))) + plain[33:]
+    is_quick, told = goes(house, cast.key.secret, {**BODY, "inputs": base64.b64encode(large).decode()})
+    assert not is_quick and told.status == 200
+
+
+def test_a_picture_of_many_passes_is_not_quick() -> None:
+    body = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(body, "JPEG", progressive=True)
+    texts = [base64.b64encode(body.getvalue() + b"\xff\xda" * times).decode() for times in (0, 20)]
+    assert [pictures.is_small(text) for text in texts] == [True, False]
 
 
 def test_a_query_and_another_method_go_the_long_way(house, cast) -> None:
