@@ -55,7 +55,7 @@ LANE = (
     Guard(
         "lane: what is remembered is bounded",
         "apps/inference/remembering.py",
-        "    while len(where) > MOST:\n        where.pop(next(iter(where)), None)\n",
+        "        while len(where) > MOST:\n            where.pop(next(iter(where)))\n",
         "",
         "tests/test_lane.py -k bounded",
     ),

@@ -101,6 +101,21 @@ def test_an_answer_that_was_charged_at_the_last_moment_is_delivered(house, cast,
     assert asked.result(PATIENCE).status == 200
 
 
+def test_an_answer_that_is_there_before_its_caller_waits_is_delivered(house, cast, monkeypatch) -> None:
+    warm(house, cast.key.secret)
+    callers = house.lane._callers
+    push = callers.push
+
+    async def push_slowly(call: queue.Call, **how: Any) -> Any:
+        told = await push(call, **how)
+        callers._wake(call.id.bytes + queue.calls.pack_answer(DARK))
+        return told
+
+    monkeypatch.setattr(callers, "push", push_slowly)
+    assert house.ask(PREDICTIONS, BODY, bearer(cast.key.secret)).status == 200
+    take()
+
+
 def test_an_answer_that_comes_while_the_queue_is_told_of_the_end_is_not_lost(house, cast, monkeypatch) -> None:
     warm(house, cast.key.secret)
     callers, batches = house.lane._callers, []
