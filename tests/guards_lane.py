@@ -260,6 +260,6 @@ LANE = (
         "maas/asgi.py",
         '            raise ConnectionResetError("The caller went away.")\n',
         "            pass\n",
-        "tests/test_web_callers.py -k breaks_off",
+        "tests/test_lane_faults.py -k callers_error",
     ),
 )

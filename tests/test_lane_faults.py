@@ -74,6 +74,14 @@ def test_a_body_that_does_not_come_is_not_waited_for(house, cast, monkeypatch) -
     assert told.status in {0, 400}
 
 
+def test_an_upload_that_breaks_off_is_the_callers_error(house, cast) -> None:
+    leave, kind = house.event(), "multipart/form-data; boundary=x"
+    asked = house.begin("/v1/files", BODY, bearer(cast.key.secret, **{"content-type": kind}), gone=leave.event, pieces=[b"--x"])
+    leave()
+    told = asked.result(PATIENCE)
+    assert (told.status, told.code) == (400, "broken_body")
+
+
 def test_a_caller_that_does_not_read_its_answer_holds_no_thread(tiny, cast, monkeypatch) -> None:
     monkeypatch.setattr("maas.asgi.SEND_SECONDS", 0.1)
     with open_house(threads=1) as house:
