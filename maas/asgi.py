@@ -75,14 +75,11 @@ async def _serve(lane: Lane, scope: Scope, headers: Headers, kept: "_Kept", send
     await _answer(reply, request_id, send)
 
 
-<<<<<<< HEAD
-=======
 def _is_plain(scope: Scope, headers: Headers) -> bool:
     """A request whose host is one of ours, and that says nothing twice."""
     return _is_ours(headers.get(b"host", b"")) and len(headers) == len(scope["headers"])
 
 
->>>>>>> w-lane
 @lru_cache(maxsize=256)
 def _is_ours(host: bytes) -> bool:
     """Whether a request is for this host; if not, Django says so."""
