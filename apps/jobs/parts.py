@@ -1,7 +1,6 @@
 """What slices write on the way: one part each in storage, named after the slice and the claim that wrote it."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from uuid import UUID
 
 from django.core.files.base import ContentFile
@@ -42,7 +41,4 @@ def read_part(job_id: UUID, number: int, fence: int, start: int, stop: int | Non
 
 def delete_parts(job_id: UUID) -> None:
     """Remove all parts of a job, those of workers that lost their claim included."""
-    with suppress(FileNotFoundError):
-        for name in default_storage.listdir(folder(job_id))[1]:
-            default_storage.delete(f"{folder(job_id)}/{name}")
-        default_storage.delete(folder(job_id))
+    default_storage.delete_folder(folder(job_id))  # type: ignore[attr-defined]
