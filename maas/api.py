@@ -164,7 +164,9 @@ def as_error(exception: Exception) -> errors.MaasError:
 
 def storage_away() -> errors.Unavailable:
     """What a caller reads while the place where files lie cannot be reached."""
-    return errors.Unavailable("Files cannot be stored or read right now. Nothing was changed; try again.", code="storage_unavailable", retry_after=5)
+    return errors.Unavailable(
+        "Files cannot be stored or read right now. Nothing was changed; try again.", code="storage_unavailable", retry_after=5
+    )
 
 
 def _foreign(exception: exceptions.APIException) -> errors.MaasError:

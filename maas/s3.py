@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import partial
 from io import BufferedReader
 from typing import Any
@@ -131,6 +132,13 @@ class BucketStorage(S3Storage):
         with self._told(name):
             folders, files = super().listdir(name)
         return folders, files
+
+    def walk(self, folder: str) -> Iterator[tuple[str, datetime]]:
+        """Every name below a folder with the moment when it was written."""
+        above = len(self._key("")) + bool(self._key(""))
+        with self._told(folder):
+            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket_name, Prefix=self._key(folder) + "/"):
+                yield from ((entry["Key"][above:], entry["LastModified"]) for entry in page.get("Contents", ()))
 
     def is_reachable(self) -> bool:
         """Whether the bucket answers us, asked once and quickly."""

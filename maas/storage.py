@@ -2,6 +2,9 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,15 @@ class FolderStorage(FileSystemStorage):
     def delete_folder(self, folder: str) -> None:
         """Remove everything below a folder; removing what is gone is no error."""
         shutil.rmtree(self.path(folder), ignore_errors=True)
+
+    def walk(self, folder: str) -> Iterator[tuple[str, datetime]]:
+        """Every name below a folder with the moment when it was written."""
+        for place, _, files in os.walk(self.path(folder)):
+            for file in files:
+                path = Path(place, file)
+                with suppress(FileNotFoundError):  # it went a moment ago
+                    name = path.relative_to(self.location).as_posix().removesuffix(UNFINISHED)
+                    yield name, datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
     def is_reachable(self) -> bool:
         """Whether files can be read and written now."""

@@ -243,8 +243,7 @@ def test_a_bucket_that_is_away_is_told_and_nothing_is_lost(server, cast, api, mo
             assert (answer.status_code, answer.json()["error"]["code"], answer["Retry-After"]) == (503, "storage_unavailable", "5")
         assert not default_storage.is_reachable()
         client.delete(path)
-        with pytest.raises(StorageAway):
-            files.sweep_files()
+        files.sweep_files()
     with stored_in(server):
         assert exists(file)
         files.sweep_files()
