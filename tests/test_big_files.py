@@ -4,18 +4,13 @@ import hashlib
 import json
 import os
 import socket
-import sys
-import threading
 import time
 import urllib.request
-from dataclasses import dataclass
 
-import psutil
 import pytest
 
 from tests.cast import Key, make_cast
-from tests.conftest import HOME, ROOT
-from tests.webhook_faults import Killable, free_port
+from tests.web_alone import Web, web_alone
 
 MEBIBYTE = 2**20
 LIMIT = 200 * MEBIBYTE
@@ -26,51 +21,10 @@ TAIL = b"\r\n--b--\r\n"
 PIECE = os.urandom(MEBIBYTE)
 
 
-@dataclass
-class Web:
-    """The web server alone, with one process that answers, and what it took most at."""
-
-    port: int
-    part: Killable
-    most: int = 0
-
-    def worker(self) -> psutil.Process:
-        return max(psutil.Process(self.part.process.pid).children(), key=lambda child: child.memory_info().rss)
-
-    def watch(self, stop: threading.Event) -> None:
-        worker = self.worker()
-        while not stop.wait(0.01):
-            self.most = max(self.most, worker.memory_info().rss)
-
-    def growth(self, task) -> int:
-        """Bytes that the process grew by at the most while the task ran."""
-        before, stop = self.worker().memory_info().rss, threading.Event()
-        self.most = before
-        thread = threading.Thread(target=self.watch, args=(stop,))
-        thread.start()
-        try:
-            task()
-        finally:
-            stop.set()
-            thread.join()
-        return self.most - before
-
-
 @pytest.fixture(scope="module")
 def web():
-    port = free_port()
-    ours = {"MAAS_BIND": f"127.0.0.1:{port}", "MAAS_URL": f"http://127.0.0.1:{port}", "MAAS_WEB_PROCESSES": "1", "PYTHONPATH": str(ROOT)}
-    part = Killable([sys.executable, "-m", "maas.web"], HOME / "big.log", {**os.environ, **ours})
-    part.start()
-    running, end = Web(port, part), time.monotonic() + 60
-    while time.monotonic() < end:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5).close()
-            break
-        except OSError:
-            time.sleep(0.2)
-    yield running
-    part.kill()
+    with web_alone() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

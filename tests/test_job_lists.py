@@ -199,4 +199,4 @@ def test_odd_filters_find_nothing_and_break_nothing(cast, query) -> None:
 def test_the_job_page_tells_the_pace_of_the_last_minute(cast) -> None:
     made = running(cast, total=10_000, done=4000, seconds=1000, told={61: 940, 1: 4000})
     text = browser_for(cast.owner).get(f"/jobs/{made['id']}").content.decode()
-    assert "lines a second" in text and "over the last minute" in text and "40%" in text
+    assert "lines/s" in text and "over the last minute" in text and "40%" in text

@@ -17,6 +17,7 @@ from apps.jobs import parts
 from maas import env, ids, ranges, s3
 from maas.storage import StorageAway
 from tests.bucket import BucketServer, stored_in
+from tests.cast import browser_for
 from tests.test_files import BODY, exists, make, upload
 
 MEBIBYTE = 2**20
@@ -248,6 +249,23 @@ def test_a_bucket_that_is_away_is_told_and_nothing_is_lost(server, cast, api, mo
         assert exists(file)
         files.sweep_files()
         assert not exists(file)
+
+
+def test_an_upload_that_was_never_finished_goes_when_its_name_is_deleted(bucket) -> None:
+    for name in ("never", "never-else"):
+        bucket.client.create_multipart_upload(Bucket=bucket.bucket, Key=f"here/{name}")
+    default_storage.delete("never")
+    assert bucket.uploads() == ["here/never-else"]
+    default_storage.delete("never-else")
+
+
+def test_a_page_says_that_the_storage_is_away(server, cast, monkeypatch) -> None:
+    monkeypatch.setattr(s3, "TIMES", s3.TIMES | {"connect_timeout": 1, "retries": {"total_max_attempts": 1}})
+    with stored_in(server):
+        file = make(cast.tenant)
+    with stored_in(server, port=1):
+        answer = browser_for(cast.owner).get(f"/files/{ids.encode(ids.FILE, file.id)}/content")
+    assert answer.status_code == 503 and "try again" in answer.content.decode()
 
 
 def test_readyz_tells_of_the_storage_and_stays_ready_for_calls(server, api, cast, monkeypatch) -> None:

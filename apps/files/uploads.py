@@ -53,7 +53,7 @@ def limit_upload(request: HttpRequest) -> None:
 def _read_until_its_end(request: HttpRequest, most: int) -> None:
     """Django takes a body that does not say how long it is for none: let it read what comes, up to `most` bytes."""
     request.META["CONTENT_LENGTH"] = str(most)
-    request._stream = LimitedStream(request.environ["wsgi.input"], most)  # type: ignore[attr-defined]
+    request._stream = LimitedStream(request.environ["wsgi.input"], most)  # type: ignore[attr-defined,assignment]
 
 
 def fingerprint(request: Any) -> bytes:
