@@ -8,10 +8,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
+from django.core.files.storage import default_storage, storages
+from django.test import override_settings
 
+from apps.audit import anchors
 from apps.files import services as files
 from apps.jobs import parts
 from maas import env, ids, ranges, s3
@@ -280,6 +283,16 @@ def test_readyz_tells_of_the_storage_and_stays_ready_for_calls(server, api, cast
     health._storage.cache_clear()
 
 
+def test_anchors_of_the_audit_log_can_lie_in_a_bucket(server, cast, monkeypatch) -> None:
+    with stored_in(server):
+        monkeypatch.setenv("MAAS_ANCHORS", f"s3://{server.bucket}")
+        with override_settings(STORAGES={**settings.STORAGES, "anchors": env.storage("MAAS_ANCHORS", Path("/x"))}):
+            assert list(anchors.read_anchors(storages["anchors"])) == []
+            assert anchors.write_anchors() > 0
+            found = [anchor for anchor in anchors.read_anchors(storages["anchors"]) if not isinstance(anchor, str)]
+    assert f"org_{cast.tenant.id.hex}" in {anchor.tenant for anchor in found}
+
+
 @pytest.mark.parametrize("place", ["s3://", "http://bucket", "s3:///prefix"])
 def test_a_place_that_is_none_stops_the_process(monkeypatch, place) -> None:
     monkeypatch.setenv("MAAS_STORAGE", place)
@@ -288,8 +301,8 @@ def test_a_place_that_is_none_stops_the_process(monkeypatch, place) -> None:
 
 
 def test_a_folder_is_the_default_and_a_bucket_needs_no_credentials_of_ours(monkeypatch) -> None:
-    for name in ("MAAS_STORAGE", "MAAS_S3_KEY", "MAAS_S3_SECRET"):
+    for name in ("MAAS_STORAGE", "MAAS_S3_KEY", "MAAS_S3_SECRET", "MAAS_S3_ENDPOINT", "MAAS_S3_REGION"):
         monkeypatch.setenv(name, "")
     assert env.storage("MAAS_STORAGE", Path("/x"))["OPTIONS"] == {"location": "/x"}
     monkeypatch.setenv("MAAS_STORAGE", "s3://bucket/a/b/")
-    assert env.storage("MAAS_STORAGE", Path("/x"))["OPTIONS"] == {"bucket_name": "bucket", "location": "a/b", "endpoint_url": None}
+    assert env.storage("MAAS_STORAGE", Path("/x"))["OPTIONS"] == {"bucket_name": "bucket", "location": "a/b"}
