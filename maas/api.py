@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from maas import errors, ids
+from maas.storage import StorageAway
 
 log = structlog.get_logger(__name__)
 
@@ -156,8 +157,18 @@ def as_error(exception: Exception) -> errors.MaasError:
         return errors.NotFound("There is nothing at this address.")
     if isinstance(exception, exceptions.APIException):
         return _foreign(exception)
+    if isinstance(exception, StorageAway):
+        log.warning("storage is away", error=str(exception))
+        return storage_away()
     log.exception("unhandled error")
     return errors.Internal("Something failed on our side. Nothing was charged; the call can be sent again.")
+
+
+def storage_away() -> errors.Unavailable:
+    """What a caller reads while the place where files lie cannot be reached."""
+    return errors.Unavailable(
+        "Files cannot be stored or read right now. Nothing was changed; try again.", code="storage_unavailable", retry_after=5
+    )
 
 
 def _foreign(exception: exceptions.APIException) -> errors.MaasError:

@@ -29,6 +29,7 @@ app.conf.update(
         "sweep-webhooks": {"task": "workers.tasks.sweep_webhooks", "schedule": 5.0, "options": {"queue": "default", "expires": 5}},
         "roll-up-usage": {"task": "workers.tasks.roll_up_usage", "schedule": 15.0, "options": {"queue": "default", "expires": 15}},
         "partition-usage": {"task": "workers.tasks.partition_usage", "schedule": 86400.0, "options": {"queue": "default"}},
+        "sweep-storage": {"task": "workers.tasks.sweep_storage", "schedule": 86400.0, "options": {"queue": "default", "expires": 86400}},
         "forget-sessions": {"task": "workers.tasks.forget_sessions", "schedule": 86400.0, "options": {"queue": "default"}},
         "end-visits": {"task": "workers.tasks.end_visits", "schedule": 300.0, "options": {"queue": "default", "expires": 300}},
         "anchor-audit": {"task": "workers.tasks.anchor_audit", "schedule": 3600.0, "options": {"queue": "default", "expires": 3600}},

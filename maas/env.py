@@ -1,7 +1,10 @@
 """Typed readers of the environment. A value that cannot be read stops the process with a sentence that names it."""
 
+import importlib.util
 import ipaddress
 import os
+from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
@@ -77,3 +80,19 @@ def database(name: str) -> dict[str, str]:
         "HOST": unquote(url.hostname or ""),
         "PORT": str(url.port or ""),
     }
+
+
+def storage(name: str, folder: Path) -> dict[str, Any]:
+    """A folder, or a bucket as `s3://bucket/prefix`, as an entry of Django's STORAGES."""
+    place = text(name, "") or str(folder)
+    url = urlsplit(place)
+    if "://" not in place:
+        return {"BACKEND": "maas.storage.FolderStorage", "OPTIONS": {"location": place}}
+    if url.scheme != "s3" or not url.netloc:
+        raise ImproperlyConfigured(f"{name} must be a folder or look like s3://bucket/prefix, not {place!r}.")
+    if importlib.util.find_spec("storages") is None or importlib.util.find_spec("boto3") is None:
+        raise ImproperlyConfigured(f"{name} names a bucket. Install what speaks to it: .venv/bin/pip install -e '.[s3]'")
+    more = {"endpoint_url": "ENDPOINT", "region_name": "REGION", "access_key": "KEY", "secret_key": "SECRET"}
+    given = {option: text(f"MAAS_S3_{word}", "") for option, word in more.items()}  # what is missing boto3 looks for where it always does
+    address = {"bucket_name": url.netloc, "location": url.path.strip("/")}
+    return {"BACKEND": "maas.s3.BucketStorage", "OPTIONS": address | {option: value for option, value in given.items() if value}}

@@ -117,9 +117,9 @@ DATABASES = {
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = env.text("REDIS_URL", "redis://127.0.0.1:6379/0")
 STORAGES = {
-    "default": {"BACKEND": "maas.storage.FolderStorage", "OPTIONS": {"location": str(MAAS_HOME / "storage")}},
+    "default": env.storage("MAAS_STORAGE", MAAS_HOME / "storage"),  # docs/storage.md
     # Signed ends of the audit log's chains: best on another disk or machine (docs/audit.md).
-    "anchors": {"BACKEND": "maas.storage.FolderStorage", "OPTIONS": {"location": env.text("MAAS_ANCHORS", str(MAAS_HOME / "anchors"))}},
+    "anchors": env.storage("MAAS_ANCHORS", MAAS_HOME / "anchors"),
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 CACHES = {"default": {"BACKEND": "maas.cache.OpenCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "maas"}}

@@ -21,13 +21,14 @@ from tests.guards_online import ONLINE
 from tests.guards_operator import OPERATOR
 from tests.guards_payments import PAYMENTS
 from tests.guards_serving import SERVING
+from tests.guards_storage import STORAGE
 from tests.guards_tenants import TENANTS
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("maas", "apps", "workers", "tests", "frontend", "models", "docs", "README.md", "pyproject.toml", "manage.py")
 
 
-GUARDS = (*TENANTS, *OPERATOR, *MONEY, *PAYMENTS, *EMBEDDINGS, *DIRECT, *LANE, *ONLINE, *SERVING)
+GUARDS = (*TENANTS, *OPERATOR, *MONEY, *PAYMENTS, *EMBEDDINGS, *DIRECT, *LANE, *ONLINE, *SERVING, *STORAGE)
 
 
 def main(names: list[str]) -> int:

@@ -59,6 +59,7 @@ def test_a_new_batch_has_openais_shape(cast, api, quiet) -> None:
     assert made | {"id": 0, "created_at": 0, "expires_at": 0} == body | {
         "id": 0, "object": "batch", "created_at": 0, "expires_at": 0, "model": None, "errors": None, "status": "validating",
         "output_file_id": None, "error_file_id": None, "request_counts": {"total": 0, "completed": 0, "failed": 0}, "units": 0,
+        "progress": None,
         **{f"{name}_at": None for name in ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")},
     }  # fmt: skip
     assert made["expires_at"] - made["created_at"] == 24 * 3600

@@ -390,7 +390,7 @@ def test_a_running_job_says_how_far_and_how_long(cast: Cast) -> None:
     past = timezone.now() - timedelta(seconds=40)
     change(job, state="running", total=400, completed=190, failed=10, started_at=past)
     text = browser_for(cast.owner).get(f"/jobs/{ids.encode(ids.BATCH, job.id)}").content.decode()
-    assert "50%" in text and "about 40 s" in text and "5 <small>lines a second" in text
+    assert "50%" in text and "about 40 s" in text and "5 <small>lines/s" in text
 
 
 def test_a_refused_file_names_its_lines(cast: Cast) -> None:

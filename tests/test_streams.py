@@ -2,16 +2,21 @@
 
 import json
 import urllib.request
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from apps.jobs import services as jobs
+from apps.jobs.models import Job
 from apps.jobs.streams import Watch
 from maas import errors, ids, streams
 from maas.rest import Client
+from maas.tenancy import as_tenant
 from tests.belongings import belongings
 from tests.cast import client_for
 from tests.walk import left_behind, without_filters, without_policies
+from tests.web_alone import web_alone
 
 
 def batch(cast):
@@ -99,6 +104,56 @@ def test_streams_leave_most_threads_to_calls_and_give_their_place_back(cast) -> 
     again = client.get(address(job_id))
     assert again.status_code == 200
     again.close()
+
+
+def test_a_stream_goes_on_after_a_restart_of_the_web_server(cast) -> None:
+    job_id, told = batch(cast), []
+    with web_alone() as web:
+        with connect(web, cast, job_id) as answer:
+            while not told or "data" not in told[-1]:
+                told = read_lines(answer, told)
+            first = told[-1]["id"]
+            web.part.kill()
+        web.part.start()
+        web.wait_until_alive()
+        jobs.cancel_batch(cast.tenant, job_id)
+        with connect(web, cast, job_id, first) as answer:
+            rest = read([answer.read()])
+    assert [event["id"] for event in rest if "id" in event] == [
+        ids.encode("event_", event.id)
+        for event in reversed(jobs.list_events(cast.tenant, job_id))
+        if ids.encode("event_", event.id) != first
+    ]
+    assert json.loads(rest[-1]["data"])["status"] == "cancelled"
+
+
+def connect(web, cast, job_id, last_id: str | None = None):
+    headers = {"Authorization": f"Bearer {cast.key.secret}"} | ({"Last-Event-ID": last_id} if last_id else {})
+    return urllib.request.urlopen(urllib.request.Request(web.url + address(job_id), headers=headers), timeout=30)
+
+
+def read_lines(answer, told: list[dict[str, str]]) -> list[dict[str, str]]:
+    """One more line of a stream, added to the event that it belongs to."""
+    name, _, value = answer.readline().decode().strip().partition(": ")
+    if name == "id":
+        return [*told, {"id": value}]
+    if told and name:
+        told[-1][name] = value
+    return told
+
+
+def test_the_pace_alone_is_told_every_few_seconds(cast, monkeypatch) -> None:
+    job_id = batch(cast)
+    watch = Watch(cast.tenant, job_id, None)
+    watch.look()
+    with as_tenant(cast.tenant.id):
+        Job.objects.filter(pk=job_id).update(state="running", total=1000, completed=500, started_at=timezone.now() - timedelta(seconds=50))
+    shown = json.loads(read(watch.look()[0])[-1]["data"])["progress"]
+    assert (shown["percent"], shown["eta_seconds"]) == (50, pytest.approx(50, abs=20))
+    monkeypatch.setattr("apps.jobs.pace._shown", lambda rate: 7.5)
+    assert watch.look() == ([], False)
+    monkeypatch.setattr("apps.jobs.streams.PACE_SECONDS", 0)
+    assert json.loads(read(watch.look()[0])[-1]["data"])["progress"]["lines_per_second"] == 7.5
 
 
 def test_a_running_batch_is_watched_to_its_end(live) -> None:

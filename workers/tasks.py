@@ -8,6 +8,7 @@ from uuid import UUID
 from apps.accounts import impersonation, sessions
 from apps.audit import anchors, retention
 from apps.billing import alerts, invoices, subscriptions, terms
+from apps.files import orphans
 from apps.files import services as files
 from apps.idempotency import services as idempotency
 from apps.jobs import sweeping
@@ -46,6 +47,12 @@ def sweep() -> None:
     files.sweep_files()
     idempotency.sweep_answers()
     reservations.sweep_reservations()
+
+
+@app.task(name="workers.tasks.sweep_storage")
+def sweep_storage() -> None:
+    orphans.sweep_bodies()
+    sweeping.sweep_parts()
 
 
 @app.task(name="workers.tasks.forget_sessions")

@@ -41,6 +41,7 @@ DEEDS = {
     "webhook.replayed": gettext_lazy("sent a delivery again"),
     "file.created": gettext_lazy("uploaded a file"),
     "file.deleted": gettext_lazy("deleted a file"),
+    "file.expired": gettext_lazy("removed a file past its time"),
     "batch.created": gettext_lazy("started a job"),
     "batch.cancelling": gettext_lazy("asked for the end of a job"),
     "batch.completed": gettext_lazy("completed a job"),
@@ -118,7 +119,7 @@ def target_url(target: str, action: str) -> str:
     """The page about a target, or an empty text where there is none."""
     if target.startswith("batch_"):
         return reverse("job", args=[target])
-    if action == "file.deleted":
+    if action in {"file.deleted", "file.expired"}:
         return ""
     pages = {"key_": "keys", "file-": "files", "user_": "team", "inv_": "team", "whk_": "webhooks"}
     return next((reverse(name) for prefix, name in pages.items() if target.startswith(prefix)), "")

@@ -18,6 +18,8 @@ from apps.accounts.middleware import lacks_second_factor
 from apps.accounts.services import Membership, Tenant, User
 from maas import errors, ids
 from maas.actors import bar, current_actor
+from maas.api import storage_away
+from maas.storage import StorageAway
 
 STOP_POLLING = 286  # htmx swaps the answer in and asks no more
 
@@ -79,6 +81,8 @@ def _answer(view: View, viewers: bool, request: HttpRequest, *args: Any, **kwarg
         return view(request, *args, **kwargs)
     except errors.MaasError as error:
         return error_page(request, error)
+    except StorageAway:
+        return error_page(request, storage_away())
 
 
 def may_write(request: HttpRequest) -> bool:

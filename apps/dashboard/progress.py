@@ -39,19 +39,16 @@ class Run:
 
 
 def of(job: Any) -> Run:
-    """The figures of a job. Time left is told from what it did so far, once it did something."""
+    """The figures of a job."""
     total, done, failed = job.total or 0, job.completed or 0, job.failed or 0
-    handled = done + failed
-    end = job.finished_at or timezone.now()
-    seconds = (end - job.started_at).total_seconds() if job.started_at else 0.0
-    rate = handled / seconds if handled and seconds > 0 else None
-    left = (total - handled) / rate if rate and job.state == "running" else None
+    pace = job.pace
+    left = pace.eta_seconds if pace else None
     return Run(
         total,
         done,
         failed,
-        100 * handled // total if total else 0,
-        rate,
+        pace.percent if pace else 0,
+        pace.lines_per_second if pace else None,
         texts.rough(left) if left else None,
         timezone.now() + timedelta(seconds=left) if left else None,
         job.state in FINAL,

@@ -11,7 +11,7 @@ from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.files import services, uploads
+from apps.files import downloads, services, uploads
 from apps.idempotency.api import idempotent, made_id
 from maas import errors, ids
 from maas.api import MaasView, TenantRequest, list_of, listing, read_cursor, read_page
@@ -160,4 +160,4 @@ class Content(MaasView):
         """Download the bytes of a file."""
         file = services.get_file(request.tenant, services.parse_id(file_id))
         body = services.open_file(request.tenant, file.id)
-        return FileResponse(body, as_attachment=True, filename=file.filename, content_type="application/octet-stream")
+        return downloads.send_file(file, body)

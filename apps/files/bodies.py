@@ -1,6 +1,7 @@
 """The bytes of files in object storage."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 from uuid import UUID
@@ -10,10 +11,19 @@ from django.core.files.storage import default_storage
 
 from maas import errors
 
+FOLDER = "tenants"
+PATH = re.compile(rf"{FOLDER}/([0-9a-f]{{32}})/files/([0-9a-f]{{32}})")
+
 
 def body_path(tenant_id: UUID, file_id: UUID) -> str:
     """Where the body of a file lies in storage."""
-    return f"tenants/{tenant_id.hex}/files/{file_id.hex}"
+    return f"{FOLDER}/{tenant_id.hex}/files/{file_id.hex}"
+
+
+def read_path(name: str) -> tuple[UUID, UUID] | None:
+    """The tenant and the file whose body has this name; None for anything else."""
+    found = PATH.fullmatch(name)
+    return (UUID(found[1]), UUID(found[2])) if found else None
 
 
 class Measured(Content):

@@ -1,6 +1,7 @@
 """Files: keep bytes, give them back, forget them in time."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import timedelta
 from typing import BinaryIO
 from uuid import UUID
@@ -15,7 +16,8 @@ from apps.files import bodies, room
 from apps.files.models import File, Purpose, Status
 from maas import errors, ids, pictures
 from maas.actors import Permission, require
-from maas.events import FileCreated, FileDeleted, publish
+from maas.events import FileCreated, FileDeleted, FileExpired, publish
+from maas.storage import StorageAway
 from maas.tenancy import SystemUse, as_system, as_tenant
 
 UPLOAD_PURPOSES = (Purpose.BATCH, Purpose.FINE_TUNE, Purpose.VISION)
@@ -208,20 +210,25 @@ def delete_file(tenant: Tenant, file_id: UUID) -> File:
         if not _visible(tenant).filter(pk=file_id, holds=0).update(deleted_at=timezone.now()):
             message = _("'%(name)s' is read by a job that has not finished. Cancel the job or wait for it.") % {"name": file.filename}
             raise errors.BadRequest(message, param="id", code="file_in_use")
-        publish(_deleted(file, "deleted"))
+        publish(FileDeleted(tenant_id=tenant.id, file_id=file.id, label=file.filename, after={"reason": "deleted"}))
     return file
 
 
 # ---------- sweep ----------
 def sweep_files() -> int:
-    """Delete what has expired, then remove the bytes of what is deleted or was never finished; the bodies removed."""
+    """Delete what has expired, then remove the bytes of what is deleted or was never finished; the bodies removed.
+
+    While the storage is away the bytes wait for a later sweep.
+    """
     _expire_files()
-    gone = _find_purgeable()
-    for tenant_id, file_id in gone:
-        bodies.delete_body(tenant_id, file_id)
-        with as_tenant(tenant_id):
-            File.objects.filter(pk=file_id).update(purged_at=timezone.now())
-    return len(gone)
+    count = 0
+    with suppress(StorageAway):
+        for tenant_id, file_id in _find_purgeable():
+            bodies.delete_body(tenant_id, file_id)
+            with as_tenant(tenant_id):
+                File.objects.filter(pk=file_id).update(purged_at=timezone.now())
+            count += 1
+    return count
 
 
 def _expire_files() -> None:
@@ -230,11 +237,8 @@ def _expire_files() -> None:
         found = due.select_for_update(skip_locked=True).order_by("expires_at")[:SWEEP_LIMIT]
         for file in sorted(found, key=lambda file: file.tenant_id):  # events of several tenants go in the order of their ids
             File.objects.filter(pk=file.pk).update(deleted_at=timezone.now())
-            publish(_deleted(file, "expired"))
-
-
-def _deleted(file: File, reason: str) -> FileDeleted:
-    return FileDeleted(tenant_id=file.tenant_id, file_id=file.id, label=file.filename, after={"reason": reason}, reason=reason)
+            kept = {"expired_at": file.expires_at.isoformat()} if file.expires_at else None
+            publish(FileExpired(tenant_id=file.tenant_id, file_id=file.id, label=file.filename, after=kept))
 
 
 def _find_purgeable() -> list[tuple[UUID, UUID]]:

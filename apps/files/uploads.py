@@ -6,17 +6,21 @@ from typing import Any
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import TemporaryFileUploadHandler
+from django.core.handlers.wsgi import LimitedStream
 from django.http import HttpRequest
 
 from apps.files import bodies
 from apps.files.services import check_filename
 from maas import errors
 
+CHUNK = 2**20  # bytes that are read at once: each read waits for the event loop
 FORM_BYTES = 64 * 2**10  # what the form may weigh besides the file
 
 
 class LimitedUpload(TemporaryFileUploadHandler):
     """One file named `file`, on disk, stopped as soon as it is too large."""
+
+    chunk_size = CHUNK
 
     def new_file(self, field_name: str, file_name: str, *args: Any, **kwargs: Any) -> None:
         if field_name != "file":
@@ -38,10 +42,18 @@ def limit_upload(request: HttpRequest) -> None:
 
     Raises TooLarge before a byte of the body is read.
     """
-    length = request.META.get("CONTENT_LENGTH") or "0"
-    if length.isdecimal() and int(length) > settings.MAAS_FILE_LIMIT + FORM_BYTES:
+    length, most = request.META.get("CONTENT_LENGTH") or "", settings.MAAS_FILE_LIMIT + FORM_BYTES
+    if length.isdecimal() and int(length) > most:
         raise bodies.too_large(settings.MAAS_FILE_LIMIT)
+    if not length and "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower():
+        _read_until_its_end(request, most)
     request.upload_handlers = [LimitedUpload(request)]  # type: ignore[list-item]
+
+
+def _read_until_its_end(request: HttpRequest, most: int) -> None:
+    """Django takes a body that does not say how long it is for none: let it read what comes, up to `most` bytes."""
+    request.META["CONTENT_LENGTH"] = str(most)
+    request._stream = LimitedStream(request.environ["wsgi.input"], most)  # type: ignore[attr-defined,assignment]
 
 
 def fingerprint(request: Any) -> bytes:

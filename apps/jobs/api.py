@@ -1,5 +1,6 @@
 """/v1/batches, in OpenAI's shapes."""
 
+import re
 from uuid import UUID
 
 from django.http.response import HttpResponseBase
@@ -17,6 +18,7 @@ from maas.api import MaasView, StrictSerializer, TenantRequest, list_of, listing
 from maas.streams import stream
 
 STATUSES = ["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
+METADATA = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 
 
 class OutputExpiresAfter(StrictSerializer):
@@ -50,6 +52,12 @@ class RequestCounts(serializers.Serializer):
     failed = serializers.IntegerField()
 
 
+class Progress(serializers.Serializer):
+    percent = serializers.IntegerField(help_text="Of the lines, rounded down.")
+    lines_per_second = serializers.FloatField(allow_null=True, help_text="Over the last minute; of the whole run once it has ended.")
+    eta_seconds = serializers.IntegerField(allow_null=True, help_text="Until the last line is done at this pace.")
+
+
 class BatchOutput(serializers.Serializer):
     id = serializers.CharField()
     object = serializers.CharField()
@@ -73,6 +81,7 @@ class BatchOutput(serializers.Serializer):
     request_counts = RequestCounts()
     metadata = serializers.DictField(child=serializers.CharField(), allow_null=True)
     units = serializers.IntegerField(help_text="Charged so far.")
+    progress = Progress(allow_null=True, help_text="Null until the lines are counted.")
 
 
 class EventOutput(serializers.Serializer):
@@ -89,12 +98,19 @@ class Batches(MaasView):
 
     @extend_schema(
         operation_id="batches_list", responses=list_of(BatchOutput), tags=["Batches"],
-        parameters=[OpenApiParameter("after", str), OpenApiParameter("limit", int, description="1 to 100; 20 if missing.")],
+        parameters=[
+            OpenApiParameter("after", str), OpenApiParameter("limit", int, description="1 to 100; 20 if missing."),
+            OpenApiParameter("status", str, enum=STATUSES, many=True, explode=False, description="One of these."),
+            OpenApiParameter("model", str, description="Named by a line, in any version unless it says one."),
+            OpenApiParameter("key", str, description="The id of the key that started it."),
+            OpenApiParameter("metadata", {"type": "object", "additionalProperties": {"type": "string"}}, style="deepObject",
+                             description="`metadata[name]=value`; all pairs have to fit."),
+        ],
     )  # fmt: skip
     def get(self, request: TenantRequest) -> Response:
         """List your batches, newest first."""
-        page = read_page(request)
-        rows, has_more = services.list_batches(request.tenant, after=read_cursor(page, ids.BATCH), limit=page.limit)
+        page, filters = read_page(request), _read_filters(request)
+        rows, has_more = services.list_batches(request.tenant, filters=filters, after=read_cursor(page, ids.BATCH), limit=page.limit)
         return Response(listing([render_batch(job) for job in rows], has_more=has_more))
 
     @extend_schema(operation_id="batches_create", request=BatchInput, responses=BatchOutput, tags=["Batches"])
@@ -107,6 +123,14 @@ class Batches(MaasView):
             metadata=body.get("metadata"), key=request.key, output_expires_in=(body.get("output_expires_after") or {}).get("seconds"),
         )  # fmt: skip
         return Response(render_batch(job))
+
+
+def _read_filters(request: TenantRequest) -> services.Filters:
+    """`status` may be given more than once, or with commas."""
+    query = request.query_params
+    statuses = [word.strip() for text in query.getlist("status") for word in text.split(",") if word.strip()]
+    metadata = {found[1]: query[name] for name in query if (found := METADATA.fullmatch(name))}
+    return services.read_filters(statuses=statuses, model=query.get("model", ""), key=query.get("key", ""), metadata=metadata)
 
 
 class Batch(MaasView):

@@ -1,10 +1,15 @@
 """Long work: one row a job, a detail row for its kind, and what it is made of."""
 
+from typing import TYPE_CHECKING, Optional
+
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from maas.tenancy import TenantOwned
+
+if TYPE_CHECKING:
+    from apps.jobs.pace import Pace
 
 
 class Kind(models.TextChoices):
@@ -53,10 +58,13 @@ class Job(Leased):
     finished_at = models.DateTimeField(null=True)
     served_at = models.DateTimeField(null=True)  # when a worker last took a slice: tenants take turns by it
     tidied_at = models.DateTimeField(null=True)  # when what it wrote on the way was removed
+    pace: Optional["Pace"] = None  # told by `apps.jobs.pace` where a job is shown
 
     class Meta:
         indexes = [
             models.Index(fields=["tenant", "-id"], name="jobs_of_tenant"),
+            models.Index(fields=["tenant", "state", "-id"], name="jobs_by_state"),
+            models.Index(fields=["tenant", "key_id", "-id"], name="jobs_by_key"),
             models.Index(fields=["state", "created_at"], name="jobs_unfinished", condition=Q(finished_at=None)),
             models.Index(fields=["finished_at"], name="jobs_to_tidy", condition=Q(finished_at__isnull=False, tidied_at=None)),
         ]

@@ -1,13 +1,16 @@
 """What slices write on the way: one part each in storage, named after the slice and the claim that wrote it."""
 
+import re
 from collections.abc import Iterator
-from contextlib import suppress
+from datetime import datetime
 from uuid import UUID
 
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
 CHUNK = 2**20
+FOLDER = "jobs"
+PATH = re.compile(rf"{FOLDER}/([0-9a-f]{{32}})/[0-9.]+")
 
 
 def part_path(job_id: UUID, number: int, fence: int) -> str:
@@ -17,7 +20,15 @@ def part_path(job_id: UUID, number: int, fence: int) -> str:
 
 def folder(job_id: UUID) -> str:
     """Where the parts of a job lie."""
-    return f"jobs/{job_id.hex}"
+    return f"{FOLDER}/{job_id.hex}"
+
+
+def old_folders(before: datetime) -> Iterator[UUID]:
+    """Jobs with a part that was written before a moment, each once or more often."""
+    for name, written_at in default_storage.walk(FOLDER):  # type: ignore[attr-defined]
+        found = PATH.fullmatch(name)
+        if found and written_at < before:
+            yield UUID(found[1])
 
 
 def write_part(job_id: UUID, number: int, fence: int, output: bytes, errors: bytes) -> None:
@@ -42,7 +53,4 @@ def read_part(job_id: UUID, number: int, fence: int, start: int, stop: int | Non
 
 def delete_parts(job_id: UUID) -> None:
     """Remove all parts of a job, those of workers that lost their claim included."""
-    with suppress(FileNotFoundError):
-        for name in default_storage.listdir(folder(job_id))[1]:
-            default_storage.delete(f"{folder(job_id)}/{name}")
-        default_storage.delete(folder(job_id))
+    default_storage.delete_folder(folder(job_id))  # type: ignore[attr-defined]

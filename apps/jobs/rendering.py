@@ -1,5 +1,6 @@
 """Batches and their events in OpenAI's shapes."""
 
+from dataclasses import asdict
 from typing import Any
 
 from apps.jobs import stages
@@ -10,7 +11,7 @@ EVENT = "event_"
 
 
 def render_batch(job: Any) -> dict[str, Any]:
-    """A batch as OpenAI's clients read it, and the units charged."""
+    """A batch as OpenAI's clients read it, the units charged, and how fast it is."""
     batch, status = job.batch, stages.openai_status(job)
     ended = {f"{name}_at": seconds(job.finished_at) if name == status else None for name in ("completed", "failed", "expired", "cancelled")}
     return {
@@ -22,7 +23,7 @@ def render_batch(job: Any) -> dict[str, Any]:
         "created_at": seconds(job.created_at), "in_progress_at": seconds(job.started_at), "expires_at": seconds(job.expires_at),
         "finalizing_at": seconds(batch.finalizing_at), "cancelling_at": seconds(batch.cancelling_at), **ended,
         "request_counts": {"total": job.total, "completed": job.completed, "failed": job.failed},
-        "metadata": batch.metadata or None, "units": job.units,
+        "metadata": batch.metadata or None, "units": job.units, "progress": asdict(job.pace) if job.pace else None,
     }  # fmt: skip
 
 

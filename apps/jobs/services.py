@@ -12,7 +12,9 @@ from apps.accounts.services import ApiKey, Tenant
 from apps.billing.plans import plan_of
 from apps.files import services as files
 from apps.jobs import stages
+from apps.jobs.filters import STATUSES, Filters
 from apps.jobs.models import Batch, Job, JobEvent, Kind, State
+from apps.jobs.pace import set_paces
 from maas import errors, ids
 from maas.actors import Permission, current_actor, require
 from maas.events import BatchCreated, publish
@@ -23,6 +25,8 @@ ENDPOINTS = ("/v1/predictions", "/v1/embeddings")
 WINDOWS = {"24h": timedelta(hours=24)}
 METADATA_PAIRS, METADATA_NAME, METADATA_VALUE = 16, 64, 512
 RETRY_SECONDS = 10  # after which a place for another job may be free
+MODEL_LENGTH = 200  # characters
+EVERYTHING = Filters()
 ACTIVE = (State.QUEUED, State.RUNNING, State.CANCELLING, State.PAUSED)
 
 
@@ -115,11 +119,12 @@ def _check_metadata(metadata: Any) -> None:
 
 # ---------- looking ----------
 def get_job(tenant: Tenant, job_id: UUID) -> Job:
-    """One of the tenant's jobs, with its detail row and files; NotFound for any other."""
+    """One of the tenant's jobs, with its detail row, its files and its pace; NotFound for any other."""
     with as_tenant(tenant.id):
         found = _jobs(tenant).filter(pk=job_id).first()
     if found is None:
         raise errors.NotFound(_("There is no batch '%(id)s'.") % {"id": ids.encode(ids.BATCH, job_id)}, param="id", code="batch_not_found")
+    set_paces(tenant, [found])
     return found
 
 
@@ -127,10 +132,11 @@ get_batch = get_job  # batches are the only kind so far
 
 
 def list_jobs(
-    tenant: Tenant, *, state: str | tuple[str, ...] | None = None, search: str | None = None, after: UUID | None = None, limit: int = 25
-) -> tuple[list[Job], bool]:
+    tenant: Tenant, *, state: str | tuple[str, ...] | None = None, search: str | None = None, filters: Filters = EVERYTHING,
+    after: UUID | None = None, limit: int = 25,
+) -> tuple[list[Job], bool]:  # fmt: skip
     """A page of jobs, newest first, and whether there are more. `search` looks at file names, models, metadata and ids."""
-    rows = _jobs(tenant)
+    rows = _jobs(tenant).filter(filters.condition())
     if state:
         rows = rows.filter(state__in=[state] if isinstance(state, str) else state)
     if search:
@@ -139,6 +145,7 @@ def list_jobs(
         rows = rows.filter(id__lt=after)
     with as_tenant(tenant.id):
         found = list(rows.order_by("-id")[: limit + 1])
+    set_paces(tenant, found[:limit])
     return found[:limit], len(found) > limit
 
 
@@ -149,9 +156,26 @@ def _matches(search: str) -> Q:
     return Q(batch__input_file__filename__icontains=search) | Q(model_names__icontains=search) | Q(batch__metadata__icontains=search)
 
 
-def list_batches(tenant: Tenant, *, after: UUID | None = None, limit: int = 20) -> tuple[list[Job], bool]:
+def list_batches(tenant: Tenant, *, filters: Filters = EVERYTHING, after: UUID | None = None, limit: int = 20) -> tuple[list[Job], bool]:
     """A page of batches, newest first, and whether there are more."""
-    return list_jobs(tenant, after=after, limit=limit)
+    return list_jobs(tenant, filters=filters, after=after, limit=limit)
+
+
+def read_filters(*, statuses: list[str], model: str = "", key: str = "", metadata: dict[str, str] | None = None) -> Filters:
+    """Filters as callers write them: statuses in OpenAI's words, a key by its id. BadRequest names what does not fit."""
+    for status in statuses:
+        if status not in STATUSES:
+            message = _("'%(status)s' is no status. Use %(known)s.") % {"status": status[:100], "known": ", ".join(STATUSES)}
+            raise errors.BadRequest(message, param="status", code="invalid_value")
+    key_id = ids.decode(ids.KEY, key) if key else None
+    if key and key_id is None:
+        raise errors.BadRequest(
+            _("'key' must be the id of a key, such as %(id)s.") % {"id": "key_0199..."}, param="key", code="invalid_value"
+        )
+    if "\0" in model or len(model) > MODEL_LENGTH:
+        raise errors.BadRequest(_("'model' must be the name of a model."), param="model", code="invalid_value")
+    _check_metadata(metadata or {})
+    return Filters(tuple(statuses), model, key_id, metadata or {})
 
 
 def job_counts(tenant: Tenant) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """Watching a batch: what it tells and how far it is, as it happens."""
 
+import time
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from maas import ids
 from maas.streams import frame
 
 LIMIT = 500  # events of one look
+PACE_SECONDS = 5.0  # after which the progress is told again although nothing else has changed
 
 
 class Watch:
@@ -18,7 +20,8 @@ class Watch:
     def __init__(self, tenant: Tenant, job_id: UUID, after: UUID | None) -> None:
         self.tenant, self.job_id, self.after = tenant, job_id, after
         self._told: set[UUID] = set()
-        self._shown: dict[str, Any] | None = None
+        self._shown: dict[str, Any] = {}
+        self._shown_at = 0.0
 
     def look(self) -> tuple[list[bytes], bool]:
         """What is new as events on the wire, and whether the batch has ended."""
@@ -36,7 +39,8 @@ class Watch:
         return frame("batch.event", render_event(event), id=ids.encode(EVENT, event.id))
 
     def _progress(self, shown: dict[str, Any]) -> list[bytes]:
-        if shown == self._shown:
+        changed = {name for name in shown if shown[name] != self._shown.get(name)}
+        if self._shown and (not changed or (changed == {"progress"} and time.monotonic() - self._shown_at < PACE_SECONDS)):
             return []
-        self._shown = shown
+        self._shown, self._shown_at = shown, time.monotonic()
         return [frame("batch", shown)]

@@ -1,5 +1,6 @@
 """What makes lost messages and dead workers harmless: every few seconds, whatever is not moving is nudged."""
 
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
@@ -11,8 +12,10 @@ from django.utils import timezone
 from apps.jobs import parts, stages
 from apps.jobs.models import Job, State
 from maas import queue
+from maas.storage import StorageAway
 from maas.tenancy import SystemUse, as_system, as_tenant
 
+LEFT = timedelta(days=2)  # a part that is older, of a job that was tidied, came too late
 LIMIT = 100  # jobs of each kind that one sweep looks at
 PATIENCE = timedelta(seconds=5)  # that a message may take before it is sent again
 KEEP_PARTS = timedelta(minutes=10)  # after the end, for a worker that lost its claim and still writes
@@ -63,8 +66,23 @@ def _nudge_workers() -> None:
         queue.nudge("workers.tasks.run_slices", queue="batch")
 
 
+def sweep_parts() -> int:
+    """Remove parts that were written after their job was tidied, by a worker that came back from the dead; how many jobs had any."""
+    left = set(parts.old_folders(timezone.now() - LEFT))
+    with as_system(SystemUse.SWEEP):
+        left -= set(Job.objects.filter(pk__in=left, tidied_at=None).values_list("pk", flat=True))
+    for job_id in left:
+        parts.delete_parts(job_id)
+    return len(left)
+
+
 def _tidy() -> None:
     for tenant_id, job_id in _find(Q(finished_at__lt=timezone.now() - KEEP_PARTS, tidied_at=None)):
-        parts.delete_parts(job_id)
-        with as_tenant(tenant_id):
-            Job.objects.filter(pk=job_id).update(tidied_at=timezone.now())
+        with suppress(StorageAway):  # then a later sweep does it
+            parts.delete_parts(job_id)
+            _note_tidied(tenant_id, job_id)
+
+
+def _note_tidied(tenant_id: UUID, job_id: UUID) -> None:
+    with as_tenant(tenant_id):
+        Job.objects.filter(pk=job_id).update(tidied_at=timezone.now())

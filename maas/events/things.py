@@ -97,12 +97,16 @@ class FileCreated(FileEvent):
     name = "file.created"
 
 
-@dataclass(frozen=True, kw_only=True)
 class FileDeleted(FileEvent):
-    """A file is gone for its tenant; `reason` is deleted or expired."""
+    """Somebody deleted a file."""
 
-    reason: str
     name = "file.deleted"
+
+
+class FileExpired(FileEvent):
+    """A file was kept as long as was asked for, and is gone."""
+
+    name = "file.expired"
 
 
 @dataclass(frozen=True, kw_only=True)

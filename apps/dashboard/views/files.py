@@ -1,13 +1,13 @@
 """Stored files: what lies there, taking it home, throwing it away."""
 
 from django.contrib import messages
-from django.http import FileResponse, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django_htmx.http import HttpResponseClientRedirect
 
 from apps.dashboard.page import MemberRequest, page, read_id, require_writer
-from apps.files import services
+from apps.files import downloads, services
 from maas import ids
 
 PAGE = 25
@@ -34,9 +34,7 @@ def index(request: MemberRequest) -> HttpResponse:
 def download(request: MemberRequest, file_id: str) -> HttpResponse:
     file = services.get_file(request.tenant, read_id(ids.FILE, file_id))
     body = services.open_file(request.tenant, file.id)
-    response = FileResponse(body, as_attachment=True, filename=file.filename, content_type="application/octet-stream")
-    response["X-Content-Type-Options"] = "nosniff"
-    return response  # type: ignore[return-value]
+    return downloads.send_file(file, body)  # type: ignore[return-value]
 
 
 @page("GET", "POST")

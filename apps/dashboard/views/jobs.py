@@ -6,12 +6,11 @@ from typing import Any
 from django import forms
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django_htmx.http import HttpResponseClientRedirect
 
 from apps.catalog import services as catalog
-from apps.dashboard import example, progress
+from apps.dashboard import example, job_filters, progress
 from apps.dashboard.page import STOP_POLLING, MemberRequest, page, read_id, require_writer
 from apps.files import services as files
 from apps.jobs import services
@@ -21,13 +20,6 @@ PAGE = 25
 RECENT = 5  # on the overview
 EVENTS = 100
 ACTIVE = tuple(services.ACTIVE)
-CHIPS = {
-    "": None,
-    "active": ACTIVE,
-    "done": ("succeeded",),
-    "failed": ("failed", "expired"),
-    "cancelled": ("cancelled",),
-}
 SAMPLE_LINES = 20
 
 
@@ -57,29 +49,22 @@ def rows(request: MemberRequest) -> HttpResponse:
 
 
 def _list(request: MemberRequest) -> dict[str, Any]:
-    chip = request.GET.get("state", "") if request.GET.get("state", "") in CHIPS else ""
-    query = request.GET.get("q", "").strip()[:100]
-    after = ids.decode(ids.BATCH, request.GET.get("after", ""))
-    found, has_more = services.list_jobs(
-        request.tenant, state=CHIPS[chip], search=query or None, after=after, limit=RECENT if "recent" in request.GET else PAGE
-    )
-    counts = services.job_counts(request.tenant)
+    asked = job_filters.read(request)
+    counts, choices = services.job_counts(request.tenant), job_filters.choices(request.tenant, asked)
+    found, has_more = _find(request, asked)
     return {
-        "section": "jobs",
-        "jobs": found,
-        "has_more": has_more,
-        "chip": chip,
-        "query": query,
-        "after": request.GET.get("after", ""),
-        "total": sum(counts.values()),
-        "active": sum(counts.get(name, 0) for name in ACTIVE),
-        "chips": _chips(counts),
-    }
+        "section": "jobs", "jobs": found, "has_more": has_more, "asked": asked, "after": request.GET.get("after", ""),
+        "total": sum(counts.values()), "active": sum(counts.get(name, 0) for name in ACTIVE),
+        "chips": job_filters.chips(asked, counts), "choices": choices, "told": job_filters.told(asked, choices["keys"]),
+    }  # fmt: skip
 
 
-def _chips(counts: dict[str, int]) -> list[tuple[str, str, int]]:
-    words = {"": _("All"), "active": _("Active"), "done": _("Done"), "failed": _("Failed"), "cancelled": _("Cancelled")}
-    return [(key, words[key], sum(n for state, n in counts.items() if states is None or state in states)) for key, states in CHIPS.items()]
+def _find(request: MemberRequest, asked: job_filters.Asked) -> tuple[list[Any], bool]:
+    filters, limit = asked.filters(), RECENT if "recent" in request.GET else PAGE
+    if filters is None:
+        return [], False
+    after = ids.decode(ids.BATCH, request.GET.get("after", ""))
+    return services.list_jobs(request.tenant, state=asked.states, search=asked.q or None, filters=filters, after=after, limit=limit)
 
 
 # ---------- one job ----------
