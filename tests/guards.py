@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from tests.guarding import Guard
+from tests.guards_batches import BATCHES
 from tests.guards_direct import DIRECT
 from tests.guards_embeddings import EMBEDDINGS
 from tests.guards_lane import LANE
@@ -28,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("maas", "apps", "workers", "tests", "frontend", "models", "docs", "README.md", "pyproject.toml", "manage.py")
 
 
-GUARDS = (*TENANTS, *OPERATOR, *MONEY, *PAYMENTS, *EMBEDDINGS, *DIRECT, *LANE, *ONLINE, *SERVING, *STORAGE)
+GUARDS = (*TENANTS, *OPERATOR, *MONEY, *PAYMENTS, *EMBEDDINGS, *DIRECT, *LANE, *ONLINE, *SERVING, *STORAGE, *BATCHES)
 
 
 def main(names: list[str]) -> int:

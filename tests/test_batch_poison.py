@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
-from apps.jobs import holders, slices
+from apps.jobs import holders, slices, stages
 from apps.jobs import services as jobs
 from apps.jobs.models import Job, Slice
 from maas import queue
@@ -84,9 +85,9 @@ def ended(*batches: Job) -> bool:
 
 
 def death_of(claim: slices.Claim) -> None:
-    """The holder of a slice is gone, and its lease has run out."""
+    """The holder of a slice is gone, and the next one of its name has seen that."""
     with as_system(SystemUse.SWEEP):
-        Slice.objects.filter(pk=claim.id).update(lease_until=timezone.now() - timedelta(seconds=1))
+        Slice.objects.filter(pk=claim.id).update(lease_until=None)
 
 
 def spread(job: Job) -> list[tuple[int, int, int]]:
@@ -103,7 +104,7 @@ def test_one_line_that_ends_its_worker_is_found_and_the_others_are_answered(cast
     output, failed = results(job)
     assert [line["custom_id"] for line in output] == [f"line-{number}" for number in range(41)]
     assert [(line["custom_id"], line["error"]["code"], line["response"]) for line in failed] == [(f"line-{POISON}", "worker_crashed", None)]
-    assert "ended its worker 2 times" in failed[0]["error"]["message"]
+    assert "ended its worker twice" in failed[0]["error"]["message"]
     assert (jobs.get_job(cast.tenant, job.id).state, charged(job)) == ("succeeded", (41, 41 * PRICE))
     assert one.deaths == 1  # then it ends other processes
 
@@ -118,7 +119,7 @@ def test_batches_of_others_go_on_while_a_model_ends_every_process(cast) -> None:
         one.wait(lambda: ended(good))
         assert not ended(bad)
         with as_tenant(cast.tenant.id):  # as after an hour: what it has not come to is its own delay
-            Job.objects.filter(pk=bad.pk).update(deaths=turns.HOPELESS)
+            Job.objects.filter(pk=bad.pk).update(deaths=slices.HOPELESS)
         one.wait(lambda: ended(bad))
         assert one.deaths <= turns.WARY
     assert (len(results(good)[0]), charged(good)) == (16, (16, 16 * PRICE))
@@ -174,6 +175,21 @@ def test_a_machine_that_was_started_again_blames_nobody(cast) -> None:
         Slice.objects.filter(pk=claim.id).update(holder=f"{holders.my_node()} another-boot 1:1")
     assert slices.release_losses() == 1
     assert (slices.claim_slice().deaths, slices.release_losses()) == (0, 0)
+
+
+@pytest.mark.parametrize(("ago", "deaths"), [(timedelta(0), 1), (timedelta(days=1), 0)])
+def test_a_lease_that_ran_out_is_a_death_unless_the_database_was_started_again_since(cast, ago, deaths) -> None:
+    started(cast.tenant, 4)
+    claim = slices.claim_slice()
+    with as_system(SystemUse.SWEEP), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_postmaster_start_time()")
+        (start_of_database,) = cursor.fetchone()
+        renewed = start_of_database + timedelta(milliseconds=1) - ago
+        Slice.objects.filter(pk=claim.id).update(lease_until=renewed + stages.LEASE)
+    if not ago:
+        time.sleep(max(0.0, (renewed + stages.LEASE - timezone.now()).total_seconds()))
+    again = slices.claim_slice()
+    assert (again.id, again.deaths, again.attempts) == (claim.id, deaths, 1)
 
 
 def test_a_worker_that_is_killed_after_it_was_asked_to_stop_blames_nobody(cast, monkeypatch) -> None:
@@ -252,21 +268,51 @@ def test_a_process_apart_does_the_whole_work_and_its_death_is_noted(cast, monkey
     assert jobs.get_job(cast.tenant, job.id).completed == 4
     claim = slices.claim_slice()
     with monkeypatch.context() as patch:
-        patch.setattr(trials.subprocess, "run", lambda *_, **__: ending(-signal.SIGSEGV))
+        patch.setattr(trials.subprocess, "run", ending(-signal.SIGSEGV))
         trials.run_apart(claim)
     assert (spread(job)[1], jobs.get_job(cast.tenant, job.id).deaths) == ((5, 4, 1), 1)
     assert slices.claim_slice().deaths == 1
 
 
-def ending(code: int, said: bytes = trials.BEGUN) -> subprocess.CompletedProcess:
-    return subprocess.CompletedProcess([], code, said)
+def ending(code: int, *, begun: bool = True) -> Callable[..., subprocess.CompletedProcess]:
+    """What takes the place of a process that ends with this code."""
+    return lambda command, **_: subprocess.CompletedProcess(command, code, trials.BEGUN + command[3].encode() if begun else b"")
 
 
-@pytest.mark.parametrize("how", [ending(1, b""), ending(-signal.SIGKILL, b""), ending(-signal.SIGTERM)])
+@pytest.mark.parametrize("how", [ending(1, begun=False), ending(-signal.SIGKILL, begun=False), ending(-signal.SIGTERM)])
 def test_a_process_apart_that_did_not_begin_or_was_stopped_blames_nobody(cast, monkeypatch, how) -> None:
     job = started(cast.tenant, 4)
-    monkeypatch.setattr(trials.subprocess, "run", lambda *_, **__: how)
+    monkeypatch.setattr(trials.subprocess, "run", how)
     trials.run_apart(slices.claim_slice())
     assert spread(job) == [(1, 4, 0)]
     with as_tenant(cast.tenant.id):
         assert Slice.objects.get(job=job).attempts == 0
+
+
+def test_a_process_apart_goes_on_with_the_other_suspects_of_its_job(cast) -> None:
+    job = started(cast.tenant, 8)
+    for _ in range(slices.DEATHS):
+        death_of(slices.claim_slice())
+    turns.run_claim(slices.claim_slice())
+    assert spread(job) == [(1, 2, 1), (3, 2, 1), (5, 4, 0)]
+    turns.run_claim(slices.claim_slice())
+    assert [row.state for row in slices.list_slices(job)] == ["done", "done", "open"]
+
+
+def test_a_slice_of_a_job_that_ends_every_process_is_given_up_whole_at_its_first_death(cast, monkeypatch) -> None:
+    job = started(cast.tenant, 4)
+    death_of(slices.claim_slice())
+    with as_tenant(cast.tenant.id):
+        Job.objects.filter(pk=job.pk).update(deaths=slices.HOPELESS)
+    monkeypatch.setattr(trials, "run_apart", None)
+    turns.run_claim(slices.claim_slice())
+    failed = results(job)[1]
+    assert [(line["error"]["code"], "most others" in line["error"]["message"]) for line in failed] == [("worker_crashed", True)] * 4
+
+
+def test_slices_that_go_well_clear_their_job(cast) -> None:
+    job = started(cast.tenant, 12)
+    with as_tenant(cast.tenant.id):
+        Job.objects.filter(pk=job.pk).update(deaths=2)
+    work()
+    assert jobs.get_job(cast.tenant, job.id).deaths == 0

@@ -116,10 +116,17 @@ def plan_for(task: str, inputs: list) -> list[stages.Run]:
 )
 def test_slices_are_cut_by_work_so_that_none_takes_long(monkeypatch, task, value, least, most) -> None:
     monkeypatch.setattr(sizing, "SLICE_INPUTS", 512)
-    runs = plan_for(task, [value] * 2000)
-    assert least <= runs[0].lines <= most
-    assert sum(run.lines for run in runs) == 2000
+    runs = plan_for(task, [value] * 6000)
+    assert least <= max(run.lines for run in runs) <= most
+    assert sum(run.lines for run in runs) == 6000
     assert all(run.work <= sizing.SLICE_WORK for run in runs if run.lines > 1)
+
+
+def test_slices_grow_with_their_batch_so_that_workers_share_a_small_one(monkeypatch) -> None:
+    monkeypatch.setattr(sizing, "SLICE_INPUTS", 512)
+    sizes = [run.lines for run in plan_for("feature-extraction", ["short text"] * 20_000)]
+    assert sizes[0] == sizing.FIRST_INPUTS and max(sizes) == 512 and sizes[:-1] == sorted(sizes[:-1])
+    assert all(size <= max(sizing.FIRST_INPUTS, sum(sizes[:n]) / 8) for n, size in enumerate(sizes))
 
 
 @pytest.mark.parametrize("value", [None, 5, [], {"question": 7}, [None, 5], True])

@@ -21,13 +21,15 @@ from maas.tenancy import SystemUse, as_system, as_tenant
 
 ATTEMPTS = 3  # runs of a slice that may fail before its lines are given up
 DEATHS = 2  # processes that a slice may end before it is split, or given up when it is a single line
+HOPELESS = 64  # processes that a job may end lately before its slices are given up whole when they end one
 PAUSE = timedelta(seconds=5)  # before a slice is tried again
 
 # Start-time fair queueing (Goyal, Vin, Cheng 1996). `due` is where a tenant's next turn begins in virtual time; the least
 # comes first, of its jobs the one served longest ago. The clock is where the latest turn began. A turn begins at its due, but
 # not before the clock, so that nobody saves up turns while idle, and moves the due by the slice's work over the plan's weight.
 # A slice that another worker is just taking is passed over; a tenant's own row is waited for, which is a moment.
-# Whoever held the slice and let it go without a word has died with it.
+# Whoever held the slice and let it go without a word has died with it, unless the database was started again since their last
+# word: then they had nobody to tell.
 CLAIM = """
 WITH weights AS (
     SELECT * FROM unnest(%(plans)s::text[], %(weights)s::int[]) AS known (plan, weight)
@@ -36,12 +38,15 @@ WITH weights AS (
 ), waiting AS MATERIALIZED (
     SELECT job.id, job.served_at, job.created_at, coalesce(turn.due, 0) AS due
     FROM jobs_job job LEFT JOIN jobs_turn turn ON turn.tenant_id = job.tenant_id
-    WHERE job.finished_at IS NULL AND job.state = 'running' AND job.ending = ''
+    WHERE job.finished_at IS NULL AND job.state = 'running' AND job.ending = '' AND (%(job)s::uuid IS NULL OR job.id = %(job)s)
 ), taken AS MATERIALIZED (
     SELECT slice.* FROM (SELECT id FROM waiting ORDER BY due, served_at NULLS FIRST, created_at) job
     CROSS JOIN LATERAL (
-        SELECT id, job_id, tenant_id, work, (holder <> '')::int AS died FROM jobs_slice
+        SELECT id, job_id, tenant_id, work, (holder <> '')::int AS held, (
+            holder <> '' AND (lease_until IS NULL OR lease_until - make_interval(secs => %(lease)s) > pg_postmaster_start_time())
+        )::int AS died FROM jobs_slice
         WHERE job_id = job.id AND state = 'open' AND (lease_until IS NULL OR lease_until < now())
+              AND (%(job)s::uuid IS NULL OR deaths + (holder <> '')::int = 1)
         ORDER BY first_line LIMIT 1 FOR UPDATE SKIP LOCKED
     ) slice LIMIT 1
 ), served AS (
@@ -55,7 +60,7 @@ WITH weights AS (
         due = greatest(mine.due, excluded.begun) + excluded.due - excluded.begun
 )
 UPDATE jobs_slice SET lease_until = now() + make_interval(secs => %(lease)s), holder = %(holder)s, fence = fence + 1,
-    attempts = attempts + 1 - taken.died, deaths = deaths + taken.died
+    attempts = attempts + 1 - taken.held, deaths = deaths + taken.died
 FROM taken WHERE jobs_slice.id = taken.id
 RETURNING jobs_slice.id, jobs_slice.tenant_id, jobs_slice.job_id, number, start, first_line, lines, fence, attempts,
           (SELECT key_id FROM jobs_job WHERE jobs_job.id = jobs_slice.job_id), repeats, deaths,
@@ -85,6 +90,11 @@ class Claim:
     deaths: int
     deaths_of_job: int
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether its lines are not run any more; those of a slice that can be split are told apart first."""
+        return self.deaths >= DEATHS or (self.deaths > 0 and self.deaths_of_job >= HOPELESS)
+
 
 @dataclass(frozen=True)
 class Result:
@@ -106,12 +116,12 @@ class Outcome(Enum):
     LAST = "written, and the job has no other"
 
 
-def claim_slice() -> Claim | None:
-    """Take the next slice of any tenant, or None when nothing waits."""
+def claim_slice(suspects_of: UUID | None = None) -> Claim | None:
+    """Take the next slice of any tenant, or None when nothing waits. `suspects_of` a job are those that ended one process."""
     plans = every_plan()
     given: dict[str, Any] = {
         "plans": list(plans), "weights": [plan.weight for plan in plans.values()], "least": plans["free"].weight,
-        "lease": stages.LEASE.total_seconds(), "holder": holders.my_name(),
+        "lease": stages.LEASE.total_seconds(), "holder": holders.my_name(), "job": suspects_of,
     }  # fmt: skip
     with as_system(SystemUse.CLAIM_SLICES), connection.cursor() as cursor:
         cursor.execute(CLAIM, given)
@@ -165,9 +175,9 @@ def give_back(claim: Claim, *, counts: bool, pause: timedelta = PAUSE) -> None:
 
 
 def note_death(claim: Claim) -> None:
-    """The process that ran this slice apart from the worker has ended without a word."""
+    """The process that ran this slice apart from the worker has ended; nothing happens if it gave the slice back before."""
     with as_tenant(claim.tenant_id):
-        if _mine(claim).update(lease_until=None, holder="", attempts=F("attempts") - 1, deaths=F("deaths") + 1):
+        if _mine(claim).exclude(holder="").update(lease_until=None, holder="", attempts=F("attempts") - 1, deaths=F("deaths") + 1):
             Job.objects.filter(pk=claim.job_id).update(deaths=F("deaths") + 1)
 
 

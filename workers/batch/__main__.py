@@ -1,25 +1,25 @@
-"""One slice in a process of its own (`workers.batch.trials`): `python -m workers.batch CLAIM`, the claim as JSON.
-
-Says on its standard output that it begins, which tells a slice that ended it from a start that failed.
-"""
+"""Slices in a process of their own (`workers.batch.trials`): `python -m workers.batch CLAIM NODE`, the claim as JSON."""
 
 import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 
-def main() -> int:
-    """Run the claim as a worker would: it commits the slice, or gives it back, and then this ends with 0."""
+def main() -> None:
+    """Run the claim as a worker would: it commits the slice or gives it back. Ends with 0 unless the process dies of it."""
+    with suppress(OSError):  # where memory runs out, this process goes before the worker does
+        Path("/proc/self/oom_score_adj").write_text("1000")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "maas.settings")
     import django
 
     django.setup()
-    from workers.batch import running, trials  # needs the line above
+    from apps.jobs import holders  # needs the line above
+    from workers.batch import trials
 
-    claim = trials.read_claim(sys.argv[1])
-    os.write(sys.stdout.fileno(), trials.BEGUN)
-    running.run_slice(claim)
-    return 0
+    holders.call_me(sys.argv[2])
+    trials.try_all(trials.read_claim(sys.argv[1]))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

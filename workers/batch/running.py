@@ -27,7 +27,8 @@ from workers.versions import LOADED
 
 log = structlog.get_logger(__name__)
 FAILED = f"This line and those around it could not be run in {slices.ATTEMPTS} attempts. Nothing was charged for it."
-CRASHED = f"Running this line ended its worker {slices.DEATHS} times. Nothing was charged for it. Look for what is unusual about its input."
+CRASHED = "Running this line ended its worker twice. Nothing was charged for it. Look for what is unusual about its input."
+BROKEN = "The model ended its worker on this line and most others of the batch. Nothing was charged for it."
 
 
 @dataclass
@@ -87,8 +88,10 @@ def _store_is_away(error: Exception) -> bool:
 def read_slice(claim: slices.Claim, job: Any) -> list[Request | Answer]:
     """A request or a refusal for each line, in order. A slice that failed too often, or ended its workers, is not run again."""
     rows = read_rows(claim, job)
-    if given_up := _given_up(claim):
-        return [Answer(lines.passed_by(job.id, line, *given_up)) for line in rows]
+    if claim.is_given_up:
+        return [Answer(lines.passed_by(job.id, line, "worker_crashed", CRASHED if len(rows) == 1 else BROKEN)) for line in rows]
+    if claim.attempts > slices.ATTEMPTS:
+        return [Answer(lines.passed_by(job.id, line, "server_error", FAILED)) for line in rows]
     read = _Reader(job, claim.repeats)
     return [read.request(line) for line in rows]
 
@@ -98,15 +101,6 @@ def read_rows(claim: slices.Claim, job: Any) -> list[lines.Line]:
     with files.open_file(job.tenant, job.batch.input_file_id) as body:
         rows = lines.read_lines(body, number=claim.first_line, start=claim.start, count=claim.lines)
         return [line for line in rows if not line.is_blank]
-
-
-def _given_up(claim: slices.Claim) -> tuple[str, str] | None:
-    """The code and the message for lines that are not tried any more, if these are."""
-    if claim.deaths >= slices.DEATHS:
-        return "worker_crashed", CRASHED
-    if claim.attempts > slices.ATTEMPTS:
-        return "server_error", FAILED
-    return None
 
 
 def reserve_slice(claim: slices.Claim, job: Any, read: list[Request | Answer]) -> dict[str, UUID]:

@@ -14,6 +14,8 @@ SLICE_LINES = 512
 SLICE_BYTES = 8 * 2**20  # what a worker holds of its input
 SLICE_INPUTS = 512
 SLICE_WORK = 2_000.0  # milliseconds of one core, as estimated below
+FIRST_INPUTS = 32  # of the first slices
+PIECES = 8  # a later one has this part of the inputs before it: workers share also a small batch, and shares come out even
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Plan:
 
     runs: list[stages.Run] = field(default_factory=list)
     inputs: int = 0  # of the last one
+    inputs_before: int = 0  # of all the others
     work: float = 0.0
     repeats: tuple[int, ...] = ()
 
@@ -64,6 +67,7 @@ class Plan:
         last = self.runs[-1] if self.runs else None
         if last is None or self._is_full(last, line, inputs, work):
             self.runs.append(stages.Run(line.start, line.number, 0))
+            self.inputs_before += self.inputs
             self.inputs, self.work, self.repeats = 0, 0.0, ()
         last = self.runs[-1]
         self.inputs, self.work = self.inputs + inputs, self.work + work
@@ -73,4 +77,5 @@ class Plan:
 
     def _is_full(self, last: stages.Run, line: Line, inputs: int, work: float) -> bool:
         too_long = last.lines >= SLICE_LINES or line.start + len(line.raw) - last.start > SLICE_BYTES
-        return too_long or self.inputs + inputs > SLICE_INPUTS or self.work + work > SLICE_WORK
+        most = min(SLICE_INPUTS, max(FIRST_INPUTS, self.inputs_before // PIECES))
+        return too_long or self.inputs + inputs > most or self.work + work > SLICE_WORK

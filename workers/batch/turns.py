@@ -14,8 +14,7 @@ from workers.batch.validation import validate_batch
 
 log = structlog.get_logger(__name__)
 TURN_SECONDS = 2.0  # then other messages get their turn; a message a slice would cost more than short slices
-WARY = 4  # processes that a job may end lately before all of its slices are run apart from the worker
-HOPELESS = 64  # the same, before its slices are given up whole: its model ends whatever process runs it
+WARY = 2  # processes that a job may end lately before all of its slices are run apart from the worker
 
 
 def run_slices() -> None:
@@ -53,16 +52,19 @@ def run_claim(claim: slices.Claim) -> None:
         running.run_slice(claim)
         return
     try:
-        _narrow_down(claim) if claim.deaths >= slices.DEATHS else trials.run_apart(claim)
-    except Exception:
+        _narrow_down(claim) if claim.is_given_up else trials.run_apart(claim)
+    except BaseException as error:
         log.exception("a slice will be tried again", job_id=str(claim.job_id), slice=claim.number)
         slices.give_back(claim, counts=False)
+        if not isinstance(error, Exception):  # the process is told to end at once
+            raise
 
 
 def _narrow_down(claim: slices.Claim) -> None:
-    """Split a slice that ended two processes; a single line of that kind is given up, which does not run it."""
+    """Split a slice that ended two processes. A single line of that kind is given up, and so is every slice that ended one
+    when its job ended so many that its model must be broken; neither is run for that."""
     rows = running.read_rows(claim, slices.load_job(claim))
-    if len(rows) <= 1 or claim.deaths_of_job >= HOPELESS:
+    if len(rows) <= 1 or claim.deaths_of_job >= slices.HOPELESS:
         running.run_slice(claim)
         return
     second = rows[len(rows) // 2]
