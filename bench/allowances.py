@@ -41,7 +41,7 @@ INSERT = """INSERT INTO usage_usagerecord
 
 def insert(tenant_id: UUID) -> None:
     """The limit: the ledger's lines alone."""
-    rows = [{**line.__dict__, "tenant_id": tenant_id, "period": period_of(line.source)} for line in lines(None)]
+    rows = [{**line._asdict(), "tenant_id": tenant_id, "period": period_of(line.source)} for line in lines(None)]
     with as_system(SystemUse.SETTLE_CALLS), connection.cursor() as cursor:
         cursor.execute(INSERT, [orjson.dumps(rows).decode()])
         cursor.fetchall()

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import structlog
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
-from django.http import Http404
+from django.http import Http404, UnreadablePostError
 from drf_spectacular.utils import inline_serializer
 from rest_framework import exceptions, serializers
 from rest_framework.request import Request
@@ -149,6 +149,8 @@ def as_error(exception: Exception) -> errors.MaasError:
         return _first_field(exception.detail, "")
     if isinstance(exception, RequestDataTooBig):
         return errors.TooLarge("The body is larger than 32 MB. Upload large inputs as a file or split the call.")
+    if isinstance(exception, UnreadablePostError):
+        return errors.BadRequest("The body broke off before its end. Send it again.", code="broken_body")
     if isinstance(exception, SuspiciousOperation):  # such as a form of more fields than anybody needs
         return errors.BadRequest(str(exception))
     if isinstance(exception, Http404):

@@ -12,6 +12,8 @@ from maas import errors
 BYTE_LIMIT = 10 * 2**20
 PIXEL_LIMIT = 16_000_000
 SMALL = 128 * 128  # pixels
+PACKED = (b"zTXt", b"iTXt", b"iCCP")  # parts of a PNG beside its pixels that are unpacked, to a megabyte each
+SCAN, SCANS = b"\xff\xda", 16  # a JPEG's passes over all its pixels, and how many an ordinary one has at most
 FORMATS = ("PNG", "JPEG", "WEBP")
 Image.MAX_IMAGE_PIXELS = None  # our own limit is lower than Pillow's, and it looks as early
 
@@ -31,7 +33,10 @@ def decode(value: Any) -> bytes:
 def is_small(value: Any) -> bool:
     """Whether what was sent is a picture that is decoded in far less than a millisecond."""
     try:
-        with Image.open(io.BytesIO(decode(value)), formats=FORMATS) as picture:
+        body = decode(value)
+        if any(name in body for name in PACKED) or body.count(SCAN) > SCANS:
+            return False
+        with Image.open(io.BytesIO(body), formats=FORMATS) as picture:
             return picture.width * picture.height <= SMALL
     except Exception:  # told to the caller by `check`
         return False

@@ -15,6 +15,7 @@ from redis.asyncio.connection import AbstractConnection
 from maas.lines import ANSWER_SECONDS, SLEEP_SECONDS, Command, Script
 
 Reply = asyncio.Future[Any]
+CLOSED = "The connection was closed."
 
 
 class Pipe:
@@ -60,13 +61,16 @@ class Pipe:
             self._life.cancel()
         if self._watch:
             self._watch.cancel()
+        self._fail(CLOSED)
 
     # ---------- the connection ----------
     def _send(self) -> None:
         """Everything that was asked since the last packet; a connection that is being made sends it itself."""
-        if self._life is None or self._life.done():
+        if not self._unsent:
+            return
+        if self._life is None:
             self._life = asyncio.get_running_loop().create_task(self._live())
-        elif self._line and self._unsent:
+        elif self._line:
             write = asyncio.get_running_loop().create_task(self._line.send_packed_command(self._packet(), check_health=False))
             self._writes.add(write)
             write.add_done_callback(self._written)
@@ -81,8 +85,8 @@ class Pipe:
             self._life.cancel()  # what could not be sent will not be answered
 
     async def _live(self) -> None:
-        """Make a connection and read replies until it breaks."""
-        line = self._connection()
+        """Make a connection and read replies until it breaks, for whatever reason: then nobody waits for it any more."""
+        line, told = self._connection(), CLOSED
         try:
             await line.connect()
             await line.send_packed_command(self._packet(), check_health=False)
@@ -92,11 +96,14 @@ class Pipe:
             while True:
                 self._hand_on(await _reply(line))
         except (redis.RedisError, OSError) as error:
-            self._fail(f"{error}")
+            told = f"{error}"
         except asyncio.CancelledError:
-            self._fail("The connection was closed.")
+            told = CLOSED
         finally:
-            self._line = None
+            self._line = self._life = None  # what is asked from now on makes another
+            for write in self._writes:
+                write.cancel()  # it would connect anew, and read no reply
+            self._fail(told)
             await line.disconnect(nowait=True)
 
     def _connection(self) -> AbstractConnection:

@@ -46,9 +46,9 @@ def _follow(look: Callable[[], tuple[Iterable[bytes], bool]]) -> Iterator[bytes]
             yield piece
         if is_over or time.monotonic() > end:
             return
-        if time.monotonic() - said > PING_SECONDS:  # also how a caller that has gone is noticed
-            said = time.monotonic()
-            yield PING
+        is_silent = time.monotonic() - said > PING_SECONDS
+        said = time.monotonic() if is_silent else said
+        yield PING if is_silent else b""  # nothing: the web server looks whether the caller is still there
         time.sleep(POLL_SECONDS)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.guarding import Guard
 from tests.guards_direct import DIRECT
 from tests.guards_embeddings import EMBEDDINGS
+from tests.guards_lane import LANE
 from tests.guards_money import MONEY
 from tests.guards_online import ONLINE
 from tests.guards_operator import OPERATOR
@@ -27,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("maas", "apps", "workers", "tests", "frontend", "models", "docs", "README.md", "pyproject.toml", "manage.py")
 
 
-GUARDS = (*TENANTS, *OPERATOR, *MONEY, *PAYMENTS, *EMBEDDINGS, *DIRECT, *ONLINE, *SERVING, *STORAGE)
+GUARDS = (*TENANTS, *OPERATOR, *MONEY, *PAYMENTS, *EMBEDDINGS, *DIRECT, *LANE, *ONLINE, *SERVING, *STORAGE)
 
 
 def main(names: list[str]) -> int:

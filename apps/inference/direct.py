@@ -5,7 +5,7 @@ goes without is the rest of REST framework's round: negotiation, a second reques
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from apps.accounts.authentication import KeyAuthentication, read_secret
 from apps.billing.throttling import CountRequests
 from apps.catalog import services as catalog
 from apps.inference import remembering
+from maas import errors
 from maas.api import MaasView, render_exception
 from maas.wire import HasScope, OrjsonRenderer, read_object
 
@@ -75,14 +76,15 @@ class DirectView(MaasView):
         try:
             with self._remembering(asked):
                 self._let_in(asked)
-                answer = self.post(asked)  # type: ignore[attr-defined]
+            answer = self.post(asked)  # type: ignore[attr-defined]
         except Exception as error:
             answer = render_exception(error, {"request": asked})
         return plain(answer)
 
     @contextmanager
     def _remembering(self, asked: Asked) -> Iterator[None]:
-        """When the fast lane declined a call because it did not know it, it will know the next one like it."""
+        """When the fast lane declined a call because it did not know it, it will know the next one like it; also while this one
+        waits for its answer, or else all of them would wait in threads when answers take long."""
         if not asked.META.get("asgi.scope", {}).get(UNKNOWN):
             yield
             return
@@ -90,8 +92,9 @@ class DirectView(MaasView):
         begun = remembering.begin(secret)
         yield
         reference, caller = asked.data["model"], asked._request.caller  # type: ignore[attr-defined]
-        version = catalog.resolve(caller.tenant, reference, allowed=caller.key.allowed_models, found=caller.aside)
-        remembering.keep(secret, reference, caller, version, begun)
+        with suppress(errors.MaasError):  # told in its turn, when the body is checked
+            version = catalog.resolve(caller.tenant, reference, allowed=caller.key.allowed_models, found=caller.aside)
+            remembering.keep(secret, reference, caller, version, begun)
 
     def _let_in(self, asked: Any) -> None:
         """Who calls, whether they may, and whether not too often; the order in which REST framework asks."""

@@ -40,6 +40,7 @@ from maas.specs import spec_for
 READERS: dict[str, Callable[[Any], services.Wanted]] = {"/v1/predictions": predictions.read_body, "/v1/embeddings": embeddings.read_body}
 LONG_WAY = (b"idempotency-key", b"content-encoding", b"transfer-encoding", b"expect")
 THREADS = 4  # for what goes wrong after a call was put in line: then the database is told
+log = structlog.get_logger(__name__)
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Result = TypeVar("Result")
 
@@ -92,25 +93,30 @@ class Lane:
         """
         passage = _prepare(path, headers, body)
         try:
-            try:
-                answer = await self._answer(passage, receive)
-                return Reply(200, orjson.dumps(_render(passage, answer), option=orjson.OPT_NON_STR_KEYS), passage.headers)
-            except errors.MaasError as error:
-                return Reply.of(passage.wanted.told(error), passage.headers, request_id)
-            except (Declined, Gone):
-                raise
-            except Exception as error:
-                return Reply.of(await self._failed(passage, error, request_id), passage.headers, request_id)
+            return await self._reply(request_id, passage, receive)
+        except asyncio.CancelledError:
+            await self._callers.cancel(passage.call)
+            raise
         finally:
             self._callers.forget(passage.call.id)
             await self._finish(passage.pay)
 
+    async def _reply(self, request_id: str, passage: Passage, receive: Receive) -> Reply:
+        try:
+            answer = await self._answer(passage, receive)
+            return Reply(200, orjson.dumps(_render(passage, answer), option=orjson.OPT_NON_STR_KEYS), passage.headers)
+        except errors.MaasError as error:
+            return Reply.of(passage.wanted.told(error), passage.headers, request_id)
+        except (Declined, Gone):
+            raise
+        except Exception as error:
+            return Reply.of(await self._failed(passage, error, request_id), passage.headers, request_id)
+
     async def _answer(self, passage: Passage, receive: Receive) -> queue.Answer:
         await self._push(passage)
-        passage.pay.used = None
         answer = await self._wait(passage, receive) or await self._give_up(passage)
         if answer.error:
-            await self._in_thread(endings.take_back, passage.tenant, passage.call, passage.version, passage.pay)
+            await self._take_back(passage)
             raise endings.raised(answer.error)
         passage.pay.used = answer.units
         return answer
@@ -119,22 +125,32 @@ class Lane:
         """What nobody foresaw is logged, not charged, and told as ours."""
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             told = as_error(error)
-        await self._in_thread(endings.take_back, passage.tenant, passage.call, passage.version, passage.pay)
+            try:
+                await self._take_back(passage)
+            except Exception:
+                log.exception("a call that failed could not be taken back", call=str(passage.call.id))
         return told
+
+    async def _take_back(self, passage: Passage) -> None:
+        await self._in_thread(endings.take_back, passage.tenant, passage.call, passage.version, passage.pay)
 
     async def _push(self, passage: Passage) -> None:
         """Put the call in line. Declined when it would not pass its rate limits: the long way says so, or lets it through."""
         limits = rates.limits_of(
             passage.tenant, passage.key, model=passage.version.model.name, requests=1, units=passage.checked.likely
         )  # fmt: skip
+        passage.pay.used = None  # whatever ends this here, the call may be in line
         try:
             verdict, refusal = await self._callers.push(passage.call, counted=limits, stamps=passage.opening.stamps)
         except Stale:
+            passage.pay.used = 0
             remembering.forget(passage.opening)
             raise Declined(UNKNOWN) from None
         except errors.Unavailable:
-            await self._in_thread(endings.take_back, passage.tenant, passage.call, passage.version, passage.pay)
+            await self._take_back(passage)
             raise
+        if refusal or not verdict.passed:
+            passage.pay.used = 0
         passage.headers |= headers_of(verdict)
         if not verdict.passed:
             raise Declined
@@ -145,14 +161,11 @@ class Lane:
     async def _wait(self, passage: Passage, receive: Receive) -> queue.Answer | None:
         """The answer; None when none came in time. A caller that goes away takes its call out of the line."""
         expected = self._callers.expected(passage.call.id)
-        end = asyncio.get_running_loop().call_later(passage.call.deadline - time.time(), _end, expected)
+        end = asyncio.get_running_loop().call_later(passage.call.deadline - time.time(), self._callers.rouse, passage.call.id)
         gone = asyncio.ensure_future(receive())
-        gone.add_done_callback(lambda _: _end(expected))
+        gone.add_done_callback(lambda told: None if told.cancelled() else self._callers.rouse(passage.call.id))
         try:
             found = await expected
-        except asyncio.CancelledError:
-            await self._callers.cancel(passage.call)
-            raise
         finally:
             end.cancel()
             gone.cancel()
@@ -165,10 +178,10 @@ class Lane:
 
     async def _give_up(self, passage: Passage) -> queue.Answer:
         """The deadline has passed."""
-        loop, late = asyncio.get_running_loop(), self._callers.expect(passage.call.id)
+        loop, late = asyncio.get_running_loop(), self._callers.expected(passage.call.id)
 
         async def wait() -> queue.Answer | None:
-            loop.call_later(endings.GRACE_SECONDS, _end, late)
+            loop.call_later(endings.GRACE_SECONDS, self._callers.rouse, passage.call.id)
             return await late
 
         def wait_in_thread() -> queue.Answer | None:
@@ -178,10 +191,8 @@ class Lane:
         return await self._in_thread(give_up, passage.tenant, passage.call, passage.version, passage.pay)
 
     async def _finish(self, pay: Payment) -> None:
-        if pay.grant.block.retired:  # then its end may be told to the database
-            await self._in_thread(_finish, pay)
-        else:
-            _finish(pay)
+        if last := blocks.put_back(pay.grant, used=pay.used):
+            await self._in_thread(blocks.close, last)
 
     async def _in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
         def run() -> Result:
@@ -205,7 +216,9 @@ def _prepare(path: str, headers: dict[bytes, bytes], body: bytes) -> Passage:
         if opening is None or not keys.is_touched(opening.caller.key):
             raise Declined(UNKNOWN)
         return _pay(wanted, opening, started, milliseconds / 1000)
-    except (errors.MaasError, ValueError, TypeError):
+    except Declined:
+        raise
+    except Exception:  # the long way says what is wrong
         raise Declined from None
 
 
@@ -226,12 +239,3 @@ def _pay(wanted: services.Wanted, opening: Opening, started: float, seconds: flo
 
 def _render(passage: Passage, answer: queue.Answer) -> dict[str, Any]:
     return passage.wanted.render(passage.call.id, passage.version, answer)
-
-
-def _finish(pay: Payment) -> None:
-    blocks.finish(pay.grant, used=pay.used)
-
-
-def _end(expected: "asyncio.Future[Any]") -> None:
-    if not expected.done():
-        expected.set_result(None)

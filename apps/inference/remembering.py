@@ -7,6 +7,7 @@ changed: a key that was revoked, a model that was promoted.
 
 import time
 from dataclasses import dataclass
+from threading import Lock
 from uuid import UUID
 
 import redis
@@ -41,6 +42,7 @@ class Begun:
     until: float
 
 
+_lock = Lock()
 _owners: dict[bytes, UUID] = {}  # by the digest of a secret: no key changes its organisation
 _openings: dict[tuple[bytes, str], Opening] = {}
 
@@ -79,13 +81,15 @@ def find(secret: str, reference: str) -> Opening | None:
 
 def forget(opening: Opening) -> None:
     """Its stamps are no longer the right ones."""
-    if _openings.get(opening.name) is opening:
-        _openings.pop(opening.name, None)
+    with _lock:
+        if _openings.get(opening.name) is opening:
+            _openings.pop(opening.name)
 
 
 def _put(where: dict, name: object, value: object) -> None:  # type: ignore[type-arg]
     """Newest last; the oldest goes when there are too many."""
-    where.pop(name, None)
-    where[name] = value
-    while len(where) > MOST:
-        where.pop(next(iter(where)), None)
+    with _lock:  # threads do this
+        where.pop(name, None)
+        where[name] = value
+        while len(where) > MOST:
+            where.pop(next(iter(where)))

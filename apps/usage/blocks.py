@@ -79,14 +79,18 @@ def grant_at_hand(work: Work, units: int, *, seconds: float) -> Grant | None:
 
 def finish(done: Grant, *, used: int | None) -> None:
     """End a grant; `used` is what was charged, None when that is not known: then nothing goes back into the block."""
+    if last := put_back(done, used=used):
+        close(last)
+
+
+def put_back(done: Grant, *, used: int | None) -> Block | None:
+    """The same as `finish` without a trip to the database; the block that has to be closed now, when this was its last."""
     block = done.block
     with _lock:
         block.running -= 1
         if used is not None and not block.retired:
             block.left += done.units - used
-        is_last = block.retired and not block.running
-    if is_last:
-        _close(block)
+        return block if block.retired and not block.running else None
 
 
 def give_back() -> None:
@@ -95,7 +99,7 @@ def give_back() -> None:
         idle = [block for block in _blocks.values() if _retire(block)]
         _blocks.clear()
     for block in idle:
-        _close(block)
+        close(block)
 
 
 def _from_block(work: Work, units: int, seconds: float) -> Grant | None:
@@ -125,7 +129,7 @@ def _lease(work: Work, units: int, seconds: float) -> Grant:
             idle = [old for old in (_blocks.get(work), _surplus()) if old and _retire(old)]
             _blocks[work] = block
         for old in idle:
-            _close(old)
+            close(old)
     return Grant(block, units)
 
 
@@ -135,7 +139,7 @@ def _retire(block: Block) -> bool:
     return not block.running
 
 
-def _close(block: Block) -> None:
+def close(block: Block) -> None:
     """Give back what is left. A database that is away changes nothing for the caller: the sweep does it later."""
     try:
         release(block.tenant_id, block.reservation_id)

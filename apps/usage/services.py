@@ -1,16 +1,14 @@
 """Usage: record what was worked on, exactly once, and add it up."""
 
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
-import orjson
 from django.db import connection
 from django.utils import timezone
 
 from apps.accounts.services import Tenant
-from apps.usage import rollups, spans
+from apps.usage import rollups, settling, spans
 from apps.usage.models import ArchivedMonth, Kind, UsageRecord
 from apps.usage.periods import end_of, month_of, period_of, start_of
 from maas import errors
@@ -24,30 +22,10 @@ GROUPS = {
     "key": "key_id",
     "job": "job_id",
 }
-SETTLE = "SELECT maas_settle($1::jsonb, $2::timestamptz)"
 REPORT_DAYS = 366
 roll_up = rollups.roll_up
+UsageLine = settling.UsageLine
 CHARGED_WITHIN = timedelta(days=7)  # after work began: a batch has a day, an answer that is kept to be repeated too
-
-
-@dataclass(frozen=True)
-class UsageLine:
-    """What one piece of work used. `source` is unique over all time and holds a UUIDv7 (`periods`); `requests` counts calls or lines.
-
-    `reservation` pays for it; without one it is charged as it is, in the month that runs.
-    """
-
-    source: str
-    kind: str
-    model: str
-    version: int
-    unit: str
-    quantity: int
-    units: int
-    requests: int = 1
-    key_id: UUID | None = None
-    job_id: UUID | None = None
-    reservation: UUID | None = None
 
 
 def units_for(rate: dict[str, Any], quantities: list[int]) -> int:
@@ -69,7 +47,7 @@ def settle_calls(calls: list[tuple[UUID, UsageLine]]) -> set[str]:
     A call that its caller has given up (`void_call`), or whose reservation was closed, is not charged and its source is
     not in the answer.
     """
-    return set(run_as_system(SystemUse.SETTLE_CALLS, (SETTLE, _given(calls)))) if calls else set()
+    return set(run_as_system(SystemUse.SETTLE_CALLS, settling.settling(calls))) if calls else set()
 
 
 def void_call(tenant: Tenant, line: UsageLine) -> bool:
@@ -91,15 +69,8 @@ def reverse_call(tenant: Tenant, source: str) -> None:
 
 
 def _settle(rows: list[tuple[UUID, UsageLine]]) -> set[str]:
-    """Into the ledger, and from what is reserved to what is used: one statement (migration 0003)."""
-    if not rows:
-        return set()
-    return set(ask((SETTLE, _given(rows)))[0][0])
-
-
-def _given(rows: list[tuple[UUID, UsageLine]]) -> list[Any]:
-    lines = [{**line.__dict__, "tenant_id": tenant_id, "period": period_of(line.source)} for tenant_id, line in rows]
-    return [orjson.dumps(lines).decode(), timezone.now()]
+    """Into the ledger, and from what is reserved to what is used: one statement (migration 0004)."""
+    return set(ask(settling.settling(rows))[0][0]) if rows else set()
 
 
 # ---------- reading ----------

@@ -99,10 +99,11 @@ def serve_web() -> None:
     """The product's web server with this lane in the place of its own."""
     from django.conf import settings
 
+    from bench.online import bare
     from maas import web
 
     settings.MAAS_LANE = "bench.online.bare.Lane"
-    _versions()  # not asked for inside of the event loop
+    bare._versions()  # the database is not asked inside of the event loop; and this module is __main__ here
     web.main()
 
 

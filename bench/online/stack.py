@@ -127,7 +127,7 @@ def _make_key() -> tuple[str, str]:
     user.save()
     slug = f"bench-{uuid4().hex[:10]}"
     tenant = accounts.create_tenant(user, name=slug, slug=slug, plan="scale")
-    _, secret = keys.create_key(tenant, name="bench", scopes=["predict"])
+    _, secret = keys.create_key(tenant, name="bench", scopes=["predict", "files", "jobs"])
     return secret, tenant.id.hex
 
 

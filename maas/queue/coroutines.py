@@ -28,7 +28,7 @@ class LoopCallers:
         self._list = PREFIX.encode() + b"replies:" + self.name
         self._key = PREFIX.encode() + b"caller:" + self.name
         self._asking, self._reading = Pipe(_client), Pipe(_client, BLOCK)
-        self._waiting: dict[bytes, asyncio.Future[Answer]] = {}
+        self._waiting: dict[bytes, asyncio.Future[Answer | None]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._told = 0.0  # when Redis last heard of this process from the reader; every push tells it too
 
@@ -56,14 +56,21 @@ class LoopCallers:
             self.forget(call.id)
         return verdict, refusal
 
-    def expect(self, call_id: UUID) -> "asyncio.Future[Answer]":
-        """Wait (anew) for the answer to a call."""
+    def expect(self, call_id: UUID) -> "asyncio.Future[Answer | None]":
+        """Wait for the answer to a call."""
         found = self._waiting[call_id.bytes] = asyncio.get_running_loop().create_future()
         return found
 
-    def expected(self, call_id: UUID) -> "asyncio.Future[Answer]":
-        """The answer to a call that was pushed."""
+    def expected(self, call_id: UUID) -> "asyncio.Future[Answer | None]":
+        """The answer to a call that was pushed; None when it was roused."""
         return self._waiting[call_id.bytes]
+
+    def rouse(self, call_id: UUID) -> None:
+        """Tell who waits for a call None. An answer that comes from this moment on is for who asks for `expected` again."""
+        waiter = self._waiting.get(call_id.bytes)
+        if waiter and not waiter.done():
+            self.expect(call_id)
+            waiter.set_result(None)
 
     def forget(self, call_id: UUID) -> None:
         """Expect no answer any more."""
@@ -93,6 +100,8 @@ class LoopCallers:
             except redis.RedisError as error:
                 log.warning("answers cannot be read, trying again", error=str(error))
                 await asyncio.sleep(PATIENCE)
+            except Exception:
+                log.exception("an answer could not be handed on")
 
     async def _fetch(self) -> list[bytes]:
         if time.monotonic() - self._told > LIFE / 4:
