@@ -6,8 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0003_operator'),
-        ('jobs', '0002_batch_allowed_models'),
+        ('jobs', '0003_turns_and_deaths'),
     ]
 
     operations = [
