@@ -22,7 +22,7 @@ from tests.queueing import replace_nudge
 from tests.test_files import upload
 from tests.tiny import NAME, load_tiny, picture
 from workers import fetching
-from workers.batch import assembly, running, validation
+from workers.batch import assembly, running, sizing, validation
 from workers.batch.assembly import finish_batch
 
 MEBIBYTE = 2**20
@@ -40,7 +40,7 @@ def server():
 def bucket(server, monkeypatch):
     """The storage, the tiny model within it, no messages, and no jobs of other tests."""
     replace_nudge(monkeypatch, lambda name, **arguments: None)
-    monkeypatch.setattr(validation, "SLICE_INPUTS", 4)
+    monkeypatch.setattr(sizing, "SLICE_INPUTS", 4)
     with as_system(SystemUse.SWEEP):
         Job.objects.filter(finished_at=None).update(finished_at=timezone.now(), tidied_at=timezone.now())
     with stored_in(server):
