@@ -38,6 +38,7 @@ class BucketStorage(S3Storage):
     def __init__(self, **options: Any) -> None:
         self._making = threading.Lock()
         self._resource: Any = None
+        self._prober: Any = None
         # Without threads: what is uploaded may come from the database, whose connection belongs to the caller's thread.
         transfer = TransferConfig(multipart_threshold=PIECE, multipart_chunksize=PIECE, use_threads=False)
         settings = {"default_acl": None, "file_overwrite": True, "gzip": False, "transfer_config": transfer}
@@ -143,8 +144,9 @@ class BucketStorage(S3Storage):
     def is_reachable(self) -> bool:
         """Whether the bucket answers us, asked once and quickly."""
         try:
-            quick = self._connect(_config(self.endpoint_url, **QUICK)).meta.client
-            quick.head_bucket(Bucket=self.bucket_name)
+            with self._making:
+                self._prober = self._prober or self._connect(_config(self.endpoint_url, **QUICK)).meta.client
+            self._prober.head_bucket(Bucket=self.bucket_name)
         except (BotoCoreError, ClientError) as error:
             log.warning("the bucket cannot be reached", bucket=self.bucket_name, error=str(error))
             return False

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -68,6 +69,40 @@ class BucketServer:
     def uploads(self) -> list[str]:
         """The keys of uploads that were begun and neither finished nor given up."""
         return [upload["Key"] for upload in self.client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", ())]
+
+
+class Breaking:
+    """A way to the server that is cut after so many bytes of one connection, and then refuses until it is mended."""
+
+    def __init__(self, port: int, after: int) -> None:
+        self.after, self.target, self.is_cut = after, port, False
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            caller, _ = self.listener.accept()
+            if self.is_cut:
+                caller.close()
+                continue
+            server = socket.create_connection(("127.0.0.1", self.target))
+            for source, sink in ((caller, server), (server, caller)):
+                threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
+
+    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while piece := source.recv(65536):
+                self.after -= len(piece)
+                if self.after < 0:
+                    self.is_cut = True
+                if self.is_cut:
+                    break
+                sink.sendall(piece)
+        except OSError:
+            pass
+        source.close()
+        sink.close()
 
 
 @contextmanager

@@ -45,6 +45,46 @@ def test_a_file_comes_back_as_it_was_sent(cast, api) -> None:
     assert api(cast.key).get(f"/v1/files/{made['id']}").json() == made
 
 
+TEXT = bytes(range(256)) * 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "stop"),
+    [
+        ("bytes=0-0", 0, 1), ("bytes=10-19", 10, 20), ("bytes=1000-", 1000, 1024), ("bytes=-4", 1020, 1024), ("bytes=-5000", 0, 1024),
+        ("bytes=1020-5000", 1020, 1024), ("bytes=0-", 0, 1024),
+    ],
+)  # fmt: skip
+def test_a_download_goes_on_where_it_broke_off(cast, api, asked, start, stop) -> None:
+    file = make(cast.tenant, TEXT)
+    answer = api(cast.key).get(f"/v1/files/{ids.encode(ids.FILE, file.id)}/content", HTTP_RANGE=asked)
+    assert (answer.status_code, answer["Content-Range"]) == (206, f"bytes {start}-{stop - 1}/1024")
+    assert answer["Content-Length"] == str(stop - start) and answer["Accept-Ranges"] == "bytes"
+    assert b"".join(answer.streaming_content) == TEXT[start:stop]
+
+
+@pytest.mark.parametrize("asked", ["bytes=5-2", "bytes=1-2,5-6", "lines=1-2", "bytes=x-", "bytes=-", "x", "bytes=" + "9" * 30 + "-"])
+def test_a_range_that_is_none_is_answered_with_the_whole_file(cast, api, asked) -> None:
+    file = make(cast.tenant, TEXT)
+    answer = api(cast.key).get(f"/v1/files/{ids.encode(ids.FILE, file.id)}/content", HTTP_RANGE=asked)
+    assert (answer.status_code, b"".join(answer.streaming_content)) == (200, TEXT)
+
+
+@pytest.mark.parametrize("asked", ["bytes=1024-", "bytes=5000-", "bytes=9999-10000", "bytes=-0"])
+def test_a_range_beyond_the_end_is_told_where_the_end_is(cast, api, asked) -> None:
+    file = make(cast.tenant, TEXT)
+    answer = api(cast.key).get(f"/v1/files/{ids.encode(ids.FILE, file.id)}/content", HTTP_RANGE=asked)
+    assert (answer.status_code, answer["Content-Range"], answer.json()["error"]["code"]) == (416, "bytes */1024", "invalid_range")
+
+
+def test_a_range_of_other_bytes_than_those_begun_is_not_answered(cast, api) -> None:
+    file = make(cast.tenant, TEXT)
+    path, client = f"/v1/files/{ids.encode(ids.FILE, file.id)}/content", api(cast.key)
+    name = client.get(path)["ETag"]
+    asked = [client.get(path, HTTP_RANGE="bytes=5-", HTTP_IF_RANGE=named).status_code for named in (name, '"other"')]
+    assert (name, asked) == (f'"{file.sha256}"', [206, 200])
+
+
 def test_lists_page_in_both_orders_and_filter(cast, api) -> None:
     made = [ids.encode(ids.FILE, make(cast.tenant, purpose="batch" if n % 2 else "fine-tune").id) for n in range(5)]
     client = api(cast.key)
@@ -202,3 +242,13 @@ def test_a_large_file_is_not_read_as_a_picture(cast) -> None:
     with pytest.raises(errors.BadRequest):
         services.read_bytes(cast.tenant, file.id, limit=99)
     assert services.read_bytes(cast.tenant, file.id, limit=100) == b"x" * 100
+
+
+def test_the_page_of_files_shows_each_purpose_and_says_when_none_has_it(cast) -> None:
+    from tests.cast import browser_for
+
+    make(cast.tenant, purpose="vision")
+    browser = browser_for(cast.owner)
+    assert "lines.jsonl" in browser.get("/files?purpose=vision").content.decode()
+    text = browser.get("/files?purpose=fine-tune").content.decode()
+    assert "No file is kept as “Training data”" in text and "lines.jsonl" not in text

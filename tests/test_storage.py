@@ -2,7 +2,6 @@
 
 import io
 import os
-import socket
 import threading
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from apps.files import services as files
 from apps.jobs import parts
 from maas import env, ids, ranges, s3
 from maas.storage import StorageAway
-from tests.bucket import BucketServer, stored_in
+from tests.bucket import Breaking, BucketServer, stored_in
 from tests.cast import browser_for
 from tests.test_files import BODY, exists, make, upload
 
@@ -57,6 +56,8 @@ def test_a_file_goes_up_comes_back_and_goes_away(bucket, cast, api) -> None:
     made = upload(client).json()
     assert b"".join(client.get(f"/v1/files/{made['id']}/content").streaming_content) == BODY
     assert client.get(f"/v1/files/{made['id']}/content")["Content-Length"] == str(len(BODY))
+    part = client.get(f"/v1/files/{made['id']}/content", HTTP_RANGE="bytes=5-9")
+    assert (part.status_code, b"".join(part.streaming_content)) == (206, BODY[5:10])
     client.delete(f"/v1/files/{made['id']}")
     key = f"here/tenants/{cast.tenant.id.hex}/files/{ids.decode(ids.FILE, made['id']).hex}"
     assert key in bucket.names()
@@ -160,40 +161,6 @@ def test_a_source_that_breaks_off_leaves_nothing(bucket, cast) -> None:
     with pytest.raises(ConnectionError):
         files.create_file(cast.tenant, filename="a", purpose="batch", chunks=breaks())
     assert not [name for name in bucket.names() if cast.tenant.id.hex in name] and not bucket.uploads()
-
-
-class Breaking:
-    """A way to the server that is cut after so many bytes of one connection, and then refuses until it is mended."""
-
-    def __init__(self, port: int, after: int) -> None:
-        self.after, self.target, self.is_cut = after, port, False
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            caller, _ = self.listener.accept()
-            if self.is_cut:
-                caller.close()
-                continue
-            server = socket.create_connection(("127.0.0.1", self.target))
-            for source, sink in ((caller, server), (server, caller)):
-                threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
-
-    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while piece := source.recv(65536):
-                self.after -= len(piece)
-                if self.after < 0:
-                    self.is_cut = True
-                if self.is_cut:
-                    break
-                sink.sendall(piece)
-        except OSError:
-            pass
-        source.close()
-        sink.close()
 
 
 def test_a_connection_lost_in_an_upload_shows_nothing_and_can_be_done_again(server, cast, monkeypatch) -> None:

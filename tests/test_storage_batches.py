@@ -22,7 +22,7 @@ from tests.queueing import replace_nudge
 from tests.test_files import upload
 from tests.tiny import NAME, load_tiny, picture
 from workers import fetching
-from workers.batch import assembly, running, validation
+from workers.batch import assembly, running, sizing, validation
 from workers.batch.assembly import finish_batch
 
 MEBIBYTE = 2**20

@@ -3,7 +3,8 @@
 from datetime import timedelta
 from typing import Any, cast
 
-from django.http import FileResponse, HttpRequest, QueryDict
+from django.http import HttpRequest, QueryDict
+from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
@@ -155,9 +156,13 @@ class File(MaasView):
 class Content(MaasView):
     required_scope = "files"
 
-    @extend_schema(operation_id="files_content", responses={(200, "application/octet-stream"): OpenApiTypes.BINARY}, tags=["Files"])
-    def get(self, request: TenantRequest, file_id: str) -> FileResponse:
+    @extend_schema(
+        operation_id="files_content", tags=["Files"],
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, (206, "application/octet-stream"): OpenApiTypes.BINARY},
+        parameters=[OpenApiParameter("Range", str, OpenApiParameter.HEADER, description="Bytes, to go on where a download broke off.")],
+    )  # fmt: skip
+    def get(self, request: TenantRequest, file_id: str) -> HttpResponseBase:
         """Download the bytes of a file."""
         file = services.get_file(request.tenant, services.parse_id(file_id))
         body = services.open_file(request.tenant, file.id)
-        return downloads.send_file(file, body)
+        return downloads.send_file(request._request, file, body)

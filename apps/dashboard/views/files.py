@@ -6,12 +6,13 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django_htmx.http import HttpResponseClientRedirect
 
+from apps.dashboard import words
 from apps.dashboard.page import MemberRequest, page, read_id, require_writer
 from apps.files import downloads, services
 from maas import ids
 
 PAGE = 25
-PURPOSES = ("batch", "batch_output")
+PURPOSES = tuple(words.PURPOSES)
 
 
 @page()
@@ -34,7 +35,7 @@ def index(request: MemberRequest) -> HttpResponse:
 def download(request: MemberRequest, file_id: str) -> HttpResponse:
     file = services.get_file(request.tenant, read_id(ids.FILE, file_id))
     body = services.open_file(request.tenant, file.id)
-    return downloads.send_file(file, body)  # type: ignore[return-value]
+    return downloads.send_file(request, file, body)  # type: ignore[return-value]
 
 
 @page("GET", "POST")
