@@ -83,10 +83,11 @@ class Part:
 
 
 @contextmanager
-def batch_parts(*, workers: int = 2, **settings: str) -> Iterator[dict[str, Part]]:
-    """So many batch workers (`batch-0`, ...), the light worker that sweeps, and beat; `settings` are environment variables."""
+def batch_parts(*, workers: int = 2, inputs: int | None = 12, **settings: str) -> Iterator[dict[str, Part]]:
+    """So many batch workers (`batch-0`, ...) that cut slices of so many inputs (None: as always), the light worker that sweeps,
+    and beat; `settings` are environment variables."""
     load_tiny(HOME / "catalogue" / NAME)
-    env = {**os.environ, "PYTHONPATH": str(ROOT), **settings}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **settings, **({"MAAS_TEST_SLICE": str(inputs)} if inputs else {})}
     parts = {name: Part(name, command, env) for name, command in _commands(workers).items()}
     for part in parts.values():
         part.start()
@@ -101,7 +102,7 @@ def batch_parts(*, workers: int = 2, **settings: str) -> Iterator[dict[str, Part
 
 
 def _commands(workers: int) -> dict[str, list[str]]:
-    """As `tests.live.COMMANDS`, with batch workers that cut small slices."""
+    """As `tests.live.COMMANDS`, with batch workers whose slices may be small."""
     batch = [word.replace("maas.celery", "tests.small_slices") for word in COMMANDS["batch"]]
     named = {f"batch-{number}": [word.replace("batch@%h", f"batch-{number}@%h") for word in batch] for number in range(workers)}
     return named | {"light": COMMANDS["light"], "beat": [*COMMANDS["beat"], str(HOME / "parts-beat")]}
