@@ -23,7 +23,7 @@ from maas.tenancy import SystemUse, as_system, as_tenant
 from tests.conftest import HOME
 from tests.queueing import replace_nudge
 from tests.tiny import NAME, load_tiny, picture
-from workers.batch import assembly, running, validation
+from workers.batch import assembly, running, sizing, validation
 
 ENDPOINT = "/v1/predictions"
 PRICE = 3  # units an image, of the tiny model
@@ -39,7 +39,7 @@ def quiet(monkeypatch, tiny) -> list:
     """Messages are noted, not sent; jobs that other tests left are out of the way."""
     told: list = []
     replace_nudge(monkeypatch, lambda name, **arguments: told.append(name))
-    monkeypatch.setattr(validation, "SLICE_INPUTS", 4)
+    monkeypatch.setattr(sizing, "SLICE_INPUTS", 4)
     with as_system(SystemUse.SWEEP):
         Job.objects.filter(finished_at=None).update(finished_at=timezone.now(), tidied_at=timezone.now())
     return told
@@ -252,19 +252,6 @@ def test_a_worker_that_lost_its_claim_writes_nothing(cast) -> None:
     running.run_slice(fast)
     running.run_slice(slow)
     assert (len(results(job)[0]), charged(job)) == (4, (4, 4 * PRICE))
-
-
-def test_a_slice_that_killed_three_workers_fails_its_lines_and_the_rest_completes(cast) -> None:
-    job = started(cast.tenant, 8)
-    for _ in range(slices.ATTEMPTS):
-        assert slices.claim_slice().number == 0
-        with as_system(SystemUse.SWEEP):
-            Slice.objects.filter(job=job, number=0).update(lease_until=timezone.now() - timedelta(seconds=1))
-    work()
-    output, failed = results(job)
-    assert [line["custom_id"] for line in output] == [f"line-{number}" for number in range(4, 8)]
-    assert [(line["error"]["code"], line["response"]) for line in failed] == [("server_error", None)] * 4
-    assert charged(job) == (4, 4 * PRICE)
 
 
 def test_tenants_take_turns(cast) -> None:

@@ -11,7 +11,7 @@ from apps.usage import services as usage
 from maas import errors, ids
 from maas.tenancy import as_tenant
 from tests.queueing import replace_nudge
-from workers.batch import lines, validation
+from workers.batch import lines, sizing, validation
 
 ENDPOINT = "/v1/predictions"
 
@@ -261,7 +261,7 @@ def test_slices_hold_a_bounded_number_of_inputs_and_cover_every_line(cast) -> No
     for run in runs:
         mine = list(lines.read_lines(io.BytesIO(content), number=run.first_line, start=run.start, count=run.lines))
         assert [json.loads(line.raw)["custom_id"] for line in mine] == [f"line-{run.first_line + n}" for n in range(run.lines)]
-        assert sum(max(len(json.loads(line.raw)["body"]["inputs"]), 1) for line in mine) <= validation.SLICE_INPUTS
+        assert sum(max(len(json.loads(line.raw)["body"]["inputs"]), 1) for line in mine) <= sizing.SLICE_INPUTS
 
 
 def test_two_workers_check_a_file_once(cast, quiet) -> None:

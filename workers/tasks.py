@@ -3,20 +3,36 @@
 What runs models is imported where it is called: the worker for everything else stays small.
 """
 
+from typing import Any
 from uuid import UUID
+
+from celery.signals import worker_ready, worker_shutting_down
 
 from apps.accounts import impersonation, sessions
 from apps.audit import anchors, retention
 from apps.billing import alerts, invoices, subscriptions, terms
 from apps.files import services as files
 from apps.idempotency import services as idempotency
-from apps.jobs import sweeping
+from apps.jobs import holders, slices, sweeping
 from apps.payments import inbox, metering, sending
 from apps.usage import partitions, reservations
 from apps.usage import services as usage
 from apps.webhooks import delivering
 from apps.webhooks import sweeping as webhooks
 from maas.celery import app
+
+
+@worker_ready.connect
+def _begin(sender: Any, **more: Any) -> None:
+    """What a worker of the same name held when it was killed is free at once."""
+    holders.call_me(sender.hostname)
+    slices.release_losses()
+
+
+@worker_shutting_down.connect
+def _end(**more: Any) -> None:
+    """SIGTERM: the slice in hand is finished, and no other is begun."""
+    holders.leave()
 
 
 @app.task(name="workers.tasks.validate_batch")
@@ -28,9 +44,9 @@ def validate_batch(tenant_id: str, job_id: str) -> None:
 
 @app.task(name="workers.tasks.run_slices")
 def run_slices() -> None:
-    from workers.batch import running
+    from workers.batch import turns
 
-    running.run_slices()
+    turns.run_slices()
 
 
 @app.task(name="workers.tasks.finish_batch")

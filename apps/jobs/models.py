@@ -51,7 +51,8 @@ class Job(Leased):
     expires_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
-    served_at = models.DateTimeField(null=True)  # when a worker last took a slice: tenants take turns by it
+    served_at = models.DateTimeField(null=True)  # when a worker last took a slice: the jobs of a tenant take turns by it
+    deaths = models.IntegerField(default=0)  # of processes that ran its slices, less the slices that went well since
     tidied_at = models.DateTimeField(null=True)  # when what it wrote on the way was removed
 
     class Meta:
@@ -86,15 +87,23 @@ class SliceState(models.TextChoices):
 
 
 class Slice(Leased):
-    """A contiguous run of a batch's lines: what is claimed, retried and billed as one."""
+    """A contiguous run of a batch's lines: what is claimed, retried and billed as one.
+
+    `number` names it and says nothing of its place, which is `first_line`: a slice that was split in two leaves its number
+    to the first half. `holder` is the process that has it and has not said a word since; a process that lets go clears it.
+    """
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="slices")
     number = models.IntegerField()
     start = models.BigIntegerField()  # byte of the input file at which the first line begins
     first_line = models.IntegerField()  # counted from 1
     lines = models.IntegerField()  # blank ones included
+    work = models.IntegerField(default=1)  # milliseconds that it will take one core, roughly: what a turn counts
+    repeats = models.JSONField(default=list)  # numbers of lines whose custom_id was used before
     state = models.CharField(max_length=8, choices=SliceState.choices, default=SliceState.OPEN)
-    attempts = models.IntegerField(default=0)
+    holder = models.CharField(max_length=200, blank=True, default="")
+    attempts = models.IntegerField(default=0)  # that ended with a word
+    deaths = models.IntegerField(default=0)  # that ended without one
     part = models.IntegerField(null=True)  # the fence whose part in storage counts
     output_bytes = models.BigIntegerField(default=0)  # of the part; error lines follow
     completed = models.IntegerField(default=0)
@@ -102,7 +111,18 @@ class Slice(Leased):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["job", "number"], name="one_slice_a_number")]
-        indexes = [models.Index(fields=["job", "number"], name="slices_open", condition=Q(state="open"))]
+        indexes = [models.Index(fields=["job", "first_line"], name="slices_open", condition=Q(state="open"))]
+
+
+class Turn(TenantOwned):
+    """Where a tenant stands in the order of turns, in milliseconds of work for each unit of its weight (`apps.jobs.slices`)."""
+
+    begun = models.FloatField()  # its last turn
+    due = models.FloatField()  # its next one
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant"], name="one_turn_a_tenant")]
+        indexes = [models.Index(fields=["-begun"], name="turns_clock")]
 
 
 class JobEvent(TenantOwned):

@@ -21,6 +21,7 @@ from maas.tenancy import as_tenant
 
 ENDPOINTS = ("/v1/predictions", "/v1/embeddings")
 WINDOWS = {"24h": timedelta(hours=24)}
+ON_INVALID, FAIL, SKIP = "on_invalid", "fail", "skip"  # what a pair of the metadata says of lines that are no requests
 METADATA_PAIRS, METADATA_NAME, METADATA_VALUE = 16, 64, 512
 RETRY_SECONDS = 10  # after which a place for another job may be free
 ACTIVE = (State.QUEUED, State.RUNNING, State.CANCELLING, State.PAUSED)
@@ -84,6 +85,10 @@ def check_batch(endpoint: str, completion_window: str, metadata: dict[str, str],
     _check_choice("endpoint", endpoint, ENDPOINTS)
     _check_choice("completion_window", completion_window, tuple(WINDOWS))
     _check_metadata(metadata)
+    if metadata.get(ON_INVALID, FAIL) not in {FAIL, SKIP}:
+        message = _("'%(value)s' is not known. Use '%(fail)s' (or leave it out) or '%(skip)s'.")
+        words = {"value": metadata[ON_INVALID][:100], "fail": FAIL, "skip": SKIP}
+        raise errors.BadRequest(message % words, param=f"metadata.{ON_INVALID}", code="invalid_value")
     if output_expires_in is not None and not files.SHORTEST_LIFE <= output_expires_in <= files.LONGEST_LIFE:
         message = _("Must be from %(least)d to %(most)d.") % {"least": files.SHORTEST_LIFE, "most": files.LONGEST_LIFE}
         raise errors.BadRequest(message, param="output_expires_after.seconds", code="invalid_value")

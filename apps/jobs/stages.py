@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -17,10 +18,11 @@ from apps.usage import reservations
 from maas import errors, events
 from maas.events import publish
 from maas.queue import enqueue
-from maas.tenancy import as_tenant
+from maas.tenancy import SystemUse, as_system, as_tenant
 
 LEASE = timedelta(seconds=15)
 CHECKS = 5  # workers that may die while they check a file before the batch is given up
+ERRANDS = 20  # that a worker looks for at once
 FIRST_NUDGES = 8  # workers that are told of a new batch at once; the sweep tells the others
 ENDINGS: dict[str, type[events.BatchCompleted] | type[events.BatchFailed] | type[events.BatchCancelled] | type[events.BatchExpired]] = {
     State.SUCCEEDED: events.BatchCompleted, State.FAILED: events.BatchFailed,
@@ -29,13 +31,16 @@ ENDINGS: dict[str, type[events.BatchCompleted] | type[events.BatchFailed] | type
 OPENAI = {State.QUEUED: "validating", State.RUNNING: "in_progress", State.SUCCEEDED: "completed"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be 50,000 at once
 class Run:
-    """Lines of an input file that will be a slice: the byte at which they begin, the first one's number, how many."""
+    """Lines of an input file that will be a slice: the byte at which they begin, the first one's number, how many, their work
+    in milliseconds, and the numbers of those whose custom_id was used before."""
 
     start: int
     first_line: int
     lines: int
+    work: int = 1
+    repeats: tuple[int, ...] = ()
 
 
 def openai_status(job: Job) -> str:
@@ -53,13 +58,19 @@ def add_event(job: Job, message: str, *, level: str = "info", **data: Any) -> No
 # ---------- the job's own lease ----------
 TO_CHECK = Q(state=State.QUEUED)
 TO_FINISH = Q(finished_at=None, batch__finalizing_at__isnull=False)
+FREE = Q(lease_until=None) | Q(lease_until__lt=Now())
+
+
+def find_errands(what: Q) -> list[tuple[UUID, UUID]]:
+    """Jobs of all tenants that wait for `what` and that nobody holds, as (tenant, job), oldest first; a few of them."""
+    with as_system(SystemUse.CLAIM_SLICES):
+        return list(Job.objects.filter(FREE, what, finished_at=None).order_by("created_at").values_list("tenant_id", "id")[:ERRANDS])
 
 
 def claim_job(tenant_id: UUID, job_id: UUID, what: Q) -> Job | None:
     """Take a job that waits for `what`, or None when there is nothing to do or another worker holds it."""
-    free = Q(lease_until=None) | Q(lease_until__lt=Now())
     with as_tenant(tenant_id):
-        if not Job.objects.filter(free, what, pk=job_id).update(lease_until=Now() + LEASE, fence=F("fence") + 1):
+        if not Job.objects.filter(FREE, what, pk=job_id).update(lease_until=Now() + LEASE, fence=F("fence") + 1):
             return None
         return Job.objects.select_related("tenant", "batch__input_file").get(pk=job_id)
 
@@ -71,19 +82,40 @@ def renew_job(job: Job) -> bool:
 
 
 # ---------- checked ----------
-def start_job(job: Job, *, runs: Iterable[Run], total: int, model_names: list[str], versions: dict[str, str]) -> bool:
-    """The file is fine: its slices can be taken. False when the job was cancelled or taken over meanwhile."""
+def start_job(job: Job, *, runs: Iterable[Run], total: int, bad: int = 0, model_names: list[str], versions: dict[str, str]) -> bool:
+    """The file can be run, but for `bad` lines: its slices can be taken. False when the job was cancelled or taken over meanwhile."""
     with as_tenant(job.tenant_id):
         mine = Job.objects.filter(pk=job.pk, fence=job.fence, state=State.QUEUED)
         if not mine.update(state=State.RUNNING, started_at=timezone.now(), total=total, model_names=model_names, lease_until=None):
             return False
         Batch.objects.filter(job=job).update(versions=versions)
-        rows = [Slice(tenant_id=job.tenant_id, job=job, number=number, **run.__dict__) for number, run in enumerate(runs)]
-        Slice.objects.bulk_create(rows, batch_size=500)
-        add_event(job, _("The file is fine: %(n)s lines.") % {"n": f"{total:,}"}, total=total)
-        for _row in rows[:FIRST_NUDGES]:
+        made = _make_slices(job, runs)
+        add_event(job, _said_of_file(total, bad), total=total, bad=bad)
+        for _number in range(min(made, FIRST_NUDGES)):
             enqueue("workers.tasks.run_slices", queue="batch")
     return True
+
+
+def _make_slices(job: Job, runs: Iterable[Run]) -> int:
+    """A row for each run; how many. Never holds more than a few hundred of them."""
+    made, left = 0, iter(runs)
+    while chunk := list(islice(left, 500)):
+        rows = [
+            Slice(
+                tenant_id=job.tenant_id, job=job, number=number, start=run.start, first_line=run.first_line, lines=run.lines,
+                work=run.work, repeats=run.repeats,
+            )
+            for number, run in enumerate(chunk, made)
+        ]  # fmt: skip
+        made += len(Slice.objects.bulk_create(rows))
+    return made
+
+
+def _said_of_file(total: int, bad: int) -> str:
+    if not bad:
+        return _("The file is fine: %(n)s lines.") % {"n": f"{total:,}"}
+    words = {"bad": f"{bad:,}", "n": f"{total:,}"}
+    return _("%(bad)s of %(n)s lines cannot be run; the error file will say why. The others are run.") % words
 
 
 def fail_job(job: Job, *, code: str, message: str, problems: list[dict[str, Any]]) -> bool:
@@ -136,7 +168,7 @@ def stop(claim_of_slice: UUID, job: Job, error: errors.MaasError) -> None:
         running = Job.objects.filter(pk=job.pk, ending="", finished_at=None, state=State.RUNNING, batch__finalizing_at=None)
         if running.update(ending=State.FAILED, error={"code": error.code, "message": error.message, "data": [told]}):
             add_event(job, _("Stopped. %(why)s What is done is kept.") % {"why": error.message}, level="error")
-        Slice.objects.filter(pk=claim_of_slice, state=SliceState.OPEN).update(lease_until=None)
+        Slice.objects.filter(pk=claim_of_slice, state=SliceState.OPEN).update(lease_until=None, holder="")
     close_slices(job.tenant_id, job.pk)
 
 
@@ -145,8 +177,7 @@ def close_slices(tenant_id: UUID, job_id: UUID) -> None:
     with as_tenant(tenant_id):
         if not Job.objects.filter(pk=job_id, finished_at=None).exclude(ending="").exists():
             return
-        free = Q(lease_until=None) | Q(lease_until__lt=Now())
-        Slice.objects.filter(free, job_id=job_id, state=SliceState.OPEN).update(state=SliceState.CLOSED)
+        Slice.objects.filter(FREE, job_id=job_id, state=SliceState.OPEN).update(state=SliceState.CLOSED)
         close_if_done(job_id)
 
 

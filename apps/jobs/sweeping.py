@@ -5,7 +5,6 @@ from uuid import UUID
 
 from django.db import connection
 from django.db.models import Q
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from apps.jobs import parts, stages
@@ -29,14 +28,13 @@ SELECT count(*) FROM (
 
 def sweep_jobs() -> None:
     """Nudge what waits, end what is due, remove what is no longer needed. Running it twice does no harm."""
-    free = Q(lease_until=None) | Q(lease_until__lt=Now())
     unfinished = Q(finished_at=None)
     for ids in _find(unfinished & Q(expires_at__lte=timezone.now(), ending="")):
         stages.expire(*ids)
     for ids in _find(unfinished & ~Q(ending="") & Q(batch__finalizing_at=None)):
         stages.close_slices(*ids)
-    _nudge_each("workers.tasks.validate_batch", unfinished & free & Q(state=State.QUEUED, created_at__lt=timezone.now() - PATIENCE))
-    _nudge_each("workers.tasks.finish_batch", free & stages.TO_FINISH & Q(batch__finalizing_at__lt=timezone.now() - PATIENCE))
+    _nudge_each("workers.tasks.validate_batch", unfinished & stages.FREE & Q(state=State.QUEUED, created_at__lt=timezone.now() - PATIENCE))
+    _nudge_each("workers.tasks.finish_batch", stages.FREE & stages.TO_FINISH & Q(batch__finalizing_at__lt=timezone.now() - PATIENCE))
     _nudge_workers()
     _tidy()
 

@@ -1,14 +1,18 @@
 """Keeping what was claimed while working on it."""
 
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 
 import structlog
 from django.db import Error, connection
 
+from apps.jobs import holders
+
 log = structlog.get_logger(__name__)
 RENEW_SECONDS = 5.0  # a third of a lease: two renewals may fail before another worker takes over
+LOOK_SECONDS = 0.5  # between looks at whether this process was asked to stop
 
 
 class Lease:
@@ -30,10 +34,18 @@ class Lease:
 
     def _run(self) -> None:
         try:
-            while not self.lost and not self.done.wait(RENEW_SECONDS):
+            while not self.lost and not self._is_done():
                 self._renew()
         finally:
             connection.close()  # this thread's own
+
+    def _is_done(self) -> bool:
+        """Wait until it is time to renew: at once when the process was asked to stop meanwhile, so that the row knows."""
+        until, was_leaving = time.monotonic() + RENEW_SECONDS, holders.is_leaving()
+        while time.monotonic() < until and holders.is_leaving() == was_leaving:
+            if self.done.wait(LOOK_SECONDS):
+                return True
+        return self.done.is_set()
 
     def _renew(self) -> None:
         try:

@@ -1,7 +1,7 @@
 """The lines of a batch's files: reading them, what is wrong with one, and the lines of output and error files."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 from uuid import UUID, uuid5
@@ -15,6 +15,7 @@ LINE_COUNT = 50_000
 CUSTOM_ID_LENGTH = 512  # characters
 FIELDS = ("custom_id", "method", "url", "body")
 BOM = b"\xef\xbb\xbf"
+REPEATED = "duplicate_custom_id"
 
 
 class LineError(Exception):
@@ -23,6 +24,15 @@ class LineError(Exception):
     def __init__(self, code: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
         self.code, self.message, self.param = code, message, param
+
+    def told(self, number: int | None) -> dict[str, Any]:
+        """The error of a line as batches list it."""
+        return {"code": self.code, "line": number, "message": self.message, "param": self.param}
+
+
+def repeated(custom_id: str) -> LineError:
+    """The error of a line whose custom_id stands on an earlier one."""
+    return LineError(REPEATED, f"The custom_id {show(custom_id)} was used on a line before.", "custom_id")
 
 
 @dataclass(frozen=True)
@@ -54,8 +64,8 @@ def read_lines(body: BinaryIO, *, number: int = 1, start: int = 0, count: int | 
         number, start, count = number + 1, start + length, None if count is None else count - 1
 
 
-def read_row(line: Line, endpoint: str) -> dict[str, Any]:
-    """The request on a line, its `body` not looked at yet.
+def read_row(line: Line, endpoint: str, repeats: Container[int] = ()) -> dict[str, Any]:
+    """The request on a line, its `body` not looked at yet. `repeats` are numbers of lines whose custom_id was used before.
 
     Raises LineError with what fails a whole batch.
     """
@@ -66,7 +76,19 @@ def read_row(line: Line, endpoint: str) -> dict[str, Any]:
     _check_custom_id(row)
     _check_constant(row, "method", "POST", "invalid_method")
     _check_constant(row, "url", endpoint, "invalid_url")
+    if line.number in repeats:
+        raise repeated(row["custom_id"])
     return row
+
+
+def custom_id_of(line: Line) -> str | None:
+    """The custom_id of a line that may be broken in any way, if it has one that can be read."""
+    try:
+        row = _parse(line.raw)
+        _check_custom_id(row)
+    except LineError:
+        return None
+    return str(row["custom_id"])
 
 
 def _parse(raw: bytes) -> dict[str, Any]:
@@ -127,9 +149,14 @@ def answered(identity: UUID, custom_id: str, status: int, body: dict[str, Any]) 
     return _dump(identity, custom_id, response, None)
 
 
-def not_run(identity: UUID, custom_id: str, code: str, message: str) -> bytes:
+def passed_by(job_id: UUID, line: Line, code: str, message: str) -> bytes:
     """A line that was never answered."""
-    return _dump(identity, custom_id, None, {"code": code, "message": message})
+    return _dump(line_id(job_id, line.number), custom_id_of(line), None, {"code": code, "message": message})
+
+
+def unreadable(job_id: UUID, line: Line, error: LineError) -> bytes:
+    """A line that is no request, told as a batch that fails of it would; its custom_id is null where it cannot be read."""
+    return _dump(line_id(job_id, line.number), custom_id_of(line), None, error.told(line.number))
 
 
 def refused(identity: UUID, custom_id: str, error: errors.MaasError) -> bytes:
@@ -138,6 +165,6 @@ def refused(identity: UUID, custom_id: str, error: errors.MaasError) -> bytes:
     return answered(identity, custom_id, status, error.body(ids.encode(ids.REQUEST, identity)))
 
 
-def _dump(identity: UUID, custom_id: str, response: Any, error: Any) -> bytes:
+def _dump(identity: UUID, custom_id: str | None, response: Any, error: Any) -> bytes:
     row = {"id": ids.encode("batch_req_", identity), "custom_id": custom_id, "response": response, "error": error}
     return orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)

@@ -1,9 +1,10 @@
-"""Running slices: read the lines, group them by version, run each group as one batch, write a part, commit."""
+"""Running a slice: read its lines, group them by version, run each group as one batch, write a part, commit."""
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -25,7 +26,8 @@ from workers.outcomes import outcome_of
 from workers.versions import LOADED
 
 log = structlog.get_logger(__name__)
-TURN_SECONDS = 2.0  # then other messages get their turn; a message a slice would cost more than short slices
+FAILED = f"This line and those around it could not be run in {slices.ATTEMPTS} attempts. Nothing was charged for it."
+CRASHED = f"Running this line ended its worker {slices.DEATHS} times. Nothing was charged for it. Look for what is unusual about its input."
 
 
 @dataclass
@@ -53,16 +55,6 @@ class Answer:
     units: int = 0
 
 
-def run_slices() -> None:
-    """Take slices until nothing waits or the turn is over; then ask for another turn."""
-    end = time.monotonic() + TURN_SECONDS
-    while claim := slices.claim_slice():
-        run_slice(claim)
-        if time.monotonic() > end:
-            queue.nudge("workers.tasks.run_slices", queue="batch")
-            return
-
-
 def run_slice(claim: slices.Claim) -> None:
     """Answer the lines of a slice and commit them, unless the claim was lost meanwhile."""
     with Lease(lambda: slices.renew_slice(claim)):
@@ -79,6 +71,9 @@ def run_slice(claim: slices.Claim) -> None:
             log.exception("a slice will be tried again", job_id=str(claim.job_id), slice=claim.number, attempt=claim.attempts)
             slices.give_back(claim, counts=not _store_is_away(error))
             return
+        except BaseException:  # the process is told to end at once
+            slices.give_back(claim, counts=False, pause=timedelta(0))
+            raise
     if outcome is slices.Outcome.LOST:
         parts.delete_part(claim.job_id, claim.number, claim.fence)
     if outcome is slices.Outcome.LAST:
@@ -90,13 +85,28 @@ def _store_is_away(error: Exception) -> bool:
 
 
 def read_slice(claim: slices.Claim, job: Any) -> list[Request | Answer]:
-    """A request or a refusal for each line, in order. A slice that failed too often, or killed its workers, is not run again."""
-    with files.open_file(job.tenant, job.batch.input_file_id) as body:
-        rows = [line for line in lines.read_lines(body, number=claim.first_line, start=claim.start, count=claim.lines) if not line.is_blank]
-    if claim.attempts > slices.ATTEMPTS:
-        return [_give_up(job, line) for line in rows]
-    read = _Reader(job)
+    """A request or a refusal for each line, in order. A slice that failed too often, or ended its workers, is not run again."""
+    rows = read_rows(claim, job)
+    if given_up := _given_up(claim):
+        return [Answer(lines.passed_by(job.id, line, *given_up)) for line in rows]
+    read = _Reader(job, claim.repeats)
     return [read.request(line) for line in rows]
+
+
+def read_rows(claim: slices.Claim, job: Any) -> list[lines.Line]:
+    """The lines of a slice but for blank ones."""
+    with files.open_file(job.tenant, job.batch.input_file_id) as body:
+        rows = lines.read_lines(body, number=claim.first_line, start=claim.start, count=claim.lines)
+        return [line for line in rows if not line.is_blank]
+
+
+def _given_up(claim: slices.Claim) -> tuple[str, str] | None:
+    """The code and the message for lines that are not tried any more, if these are."""
+    if claim.deaths >= slices.DEATHS:
+        return "worker_crashed", CRASHED
+    if claim.attempts > slices.ATTEMPTS:
+        return "server_error", FAILED
+    return None
 
 
 def reserve_slice(claim: slices.Claim, job: Any, read: list[Request | Answer]) -> dict[str, UUID]:
@@ -111,23 +121,21 @@ def reserve_slice(claim: slices.Claim, job: Any, read: list[Request | Answer]) -
     return paid
 
 
-def _give_up(job: Any, line: lines.Line) -> Answer:
-    message = f"This line and those around it could not be run in {slices.ATTEMPTS} attempts. Nothing was charged for it."
-    custom_id = lines.read_row(line, job.batch.endpoint)["custom_id"]
-    return Answer(lines.not_run(lines.line_id(job.id, line.number), custom_id, "server_error", message))
-
-
 # ---------- lines to requests ----------
 class _Reader:
     """Turns lines of one job into requests, or into the error that their line becomes."""
 
-    def __init__(self, job: Any) -> None:
+    def __init__(self, job: Any, repeats: Container[int]) -> None:
         self.job = job
+        self.repeats = repeats
         self.versions: dict[str, catalog.Version | errors.MaasError] = {}
 
     def request(self, line: lines.Line) -> Request | Answer:
         """The request of a line, or an answer that refuses it."""
-        row = lines.read_row(line, self.job.batch.endpoint)
+        try:
+            row = lines.read_row(line, self.job.batch.endpoint, self.repeats)
+        except lines.LineError as error:
+            return Answer(lines.unreadable(self.job.id, line, error))
         identity = lines.line_id(self.job.id, line.number)
         try:
             return self._check(line, row["custom_id"], identity, row.get("body"))

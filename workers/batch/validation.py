@@ -10,53 +10,32 @@ from apps.catalog import services as catalog
 from apps.files import services as files
 from apps.inference import services as inference
 from apps.jobs import paying, stages
+from apps.jobs import services as jobs
 from maas import errors
-from workers.batch import lines
+from workers.batch import lines, sizing
 from workers.batch.bodies import raw_inputs
 from workers.batch.leases import Lease
 from workers.batch.lines import Line, LineError
 
 ERROR_COUNT = 100  # errors that are told one by one
-SLICE_LINES = 512
-SLICE_INPUTS = 64  # inputs of a slice: a few seconds of the slowest shipped model on one core
-SLICE_BYTES = 8 * 2**20  # what a worker holds of its input
 MODEL_NAMES = 1_000  # different models whose versions are pinned
-
-
-class Plan:
-    """Slices as they grow: a line joins the last one until that holds enough work."""
-
-    def __init__(self) -> None:
-        self.runs: list[stages.Run] = []
-        self.inputs = 0
-
-    def add(self, line: Line, inputs: int) -> None:
-        """Put a line into a slice; `inputs` is how many its body has."""
-        last = self.runs[-1] if self.runs else None
-        if last is None or self._is_full(last, line, inputs):
-            self.runs.append(stages.Run(line.start, line.number, 1))
-            self.inputs = inputs
-        else:
-            self.runs[-1] = stages.Run(last.start, last.first_line, line.number - last.first_line + 1)
-            self.inputs += inputs
-
-    def _is_full(self, last: stages.Run, line: Line, inputs: int) -> bool:
-        too_long = last.lines >= SLICE_LINES or line.start + len(line.raw) - last.start > SLICE_BYTES
-        return too_long or self.inputs + inputs > SLICE_INPUTS
 
 
 class Check:
     """One pass over a file. Memory holds a digest for each custom_id, the first errors, and the slices.
 
-    `resolve` says what a model reference means now: all lines of a batch are answered by the same version.
+    `resolve` says what a model reference means now: all lines of a batch are answered by the same version. With `skips`,
+    lines that would fail the batch are put into slices like the others; running them makes lines of the error file.
     """
 
-    def __init__(self, endpoint: str, resolve: Callable[[str], catalog.Version | None]) -> None:
+    def __init__(self, endpoint: str, resolve: Callable[[str], catalog.Version | None], *, skips: bool = False) -> None:
         self.endpoint = endpoint
         self.resolve = resolve
+        self.skips = skips
         self.units = 0  # that it will likely cost
-        self.plan = Plan()
+        self.plan = sizing.Plan()
         self.problems: list[dict[str, Any]] = []
+        self.fails = False  # whether the batch cannot run
         self.bad = 0
         self.total = 0
         self.seen: set[bytes] = set()
@@ -71,41 +50,54 @@ class Check:
                 continue
             self.total += 1
             if self.total > lines.LINE_COUNT:
-                self._note(line.number, LineError("too_many_lines", f"The file has more than {lines.LINE_COUNT:,} lines. Split it."))
+                self._fail(line.number, LineError("too_many_lines", f"The file has more than {lines.LINE_COUNT:,} lines. Split it."))
                 return
             self._read_line(line)
         if not self.total:
-            self._note(None, LineError("empty_file", "The file has no lines."))
+            self._fail(None, LineError("empty_file", "The file has no lines."))
 
     def _read_line(self, line: Line) -> None:
         try:
             row = lines.read_row(line, self.endpoint)
             self._check_unique(row["custom_id"])
         except LineError as error:
-            self._note(line.number, error)
+            self._skip(line, error)
         else:
-            self.plan.add(line, _count_inputs(self.endpoint, row.get("body")))
-            self._note_model(row.get("body") or {})
+            self._add(line, row.get("body"))
+
+    def _add(self, line: Line, body: Any) -> None:
+        version, inputs = self._model(body), raw_inputs(self.endpoint, body)
+        self.units += inference.estimate_units(version, inputs) if version else 0
+        count = max(len(inputs), 1) if isinstance(inputs, list) else 1
+        self.plan.add(line, inputs=count, work=sizing.work_of(version.model.task if version else None, inputs))
+
+    def _skip(self, line: Line, error: LineError) -> None:
+        if not self.skips:
+            self._fail(line.number, error)
+            return
+        self.bad += 1
+        self.plan.add(line, inputs=1, work=sizing.REFUSED, is_repeat=error.code == lines.REPEATED)
 
     def _check_unique(self, custom_id: str) -> None:
         digest = hashlib.blake2b(custom_id.encode(), digest_size=16).digest()
         if digest in self.seen:
-            raise LineError("duplicate_custom_id", f"The custom_id {lines.show(custom_id)} was used on a line before.", "custom_id")
+            raise lines.repeated(custom_id)
         self.seen.add(digest)
 
-    def _note(self, number: int | None, error: LineError) -> None:
+    def _fail(self, number: int | None, error: LineError) -> None:
+        self.fails = True
         self.bad += 1
         if len(self.problems) < ERROR_COUNT:
-            self.problems.append({"code": error.code, "line": number, "message": error.message, "param": error.param})
+            self.problems.append(error.told(number))
 
-    def _note_model(self, body: Any) -> None:
+    def _model(self, body: Any) -> catalog.Version | None:
+        """What a line's model reference means, if anything."""
         name = body.get("model") if isinstance(body, dict) else None
         if not isinstance(name, str) or len(name) > 200 or "\0" in name:
-            return
+            return None
         if name not in self.models and len(self.models) < MODEL_NAMES:
             self.models[name] = self.resolve(name)
-        version = self.models.get(name)
-        self.units += inference.estimate_units(version, raw_inputs(self.endpoint, body)) if version else 0
+        return self.models.get(name)
 
     def told(self) -> list[dict[str, Any]]:
         """The errors as the batch lists them, with how many more there are."""
@@ -114,11 +106,6 @@ class Check:
             return self.problems
         note = {"code": "more_errors", "line": None, "message": f"{more:,} more lines have errors.", "param": None}
         return [*self.problems, note]
-
-
-def _count_inputs(endpoint: str, body: Any) -> int:
-    inputs = raw_inputs(endpoint, body)
-    return max(len(inputs), 1) if isinstance(inputs, list) else 1
 
 
 def validate_batch(tenant_id: UUID, job_id: UUID) -> None:
@@ -131,14 +118,14 @@ def validate_batch(tenant_id: UUID, job_id: UUID) -> None:
         stages.fail_job(job, code="server_error", message=message, problems=[])
         return
     with Lease(lambda: stages.renew_job(job)) as lease, files.open_file(job.tenant, job.batch.input_file_id) as body:
-        check = Check(job.batch.endpoint, partial(_resolve, job))
+        check = Check(job.batch.endpoint, partial(_resolve, job), skips=job.batch.metadata.get(jobs.ON_INVALID) == jobs.SKIP)
         check.read(body, lease)
         if not lease.lost:
             _conclude(job, check)
 
 
 def _conclude(job: Any, check: Check) -> None:
-    if check.bad:
+    if check.fails:
         first = check.problems[0]
         where = f"Line {first['line']}: " if first["line"] else ""
         stages.fail_job(job, code=first["code"], message=where + first["message"], problems=check.told())
@@ -150,7 +137,8 @@ def _conclude(job: Any, check: Check) -> None:
         stages.fail_job(job, code=error.code, message=error.message, problems=[told])
         return
     pinned = {name: str(version.id) for name, version in check.models.items() if version}
-    stages.start_job(job, runs=check.plan.runs, total=check.total, model_names=list(check.models)[:20], versions=pinned)
+    names = list(check.models)[:20]
+    stages.start_job(job, runs=check.plan.runs, total=check.total, bad=check.bad, model_names=names, versions=pinned)
 
 
 def _resolve(job: Any, reference: str) -> catalog.Version | None:
