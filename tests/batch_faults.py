@@ -15,7 +15,6 @@ from typing import Any
 from apps.accounts.models import Tenant
 from apps.files import services as files
 from apps.jobs import services as jobs
-from apps.jobs import slices
 from maas import errors, ids, queue
 from tests import batch_whole
 from tests.batch_parts import WORKERS, Part, count_waiting, crash_postgres, end_slice_leases, is_stuck, is_taken, wait_until
@@ -48,8 +47,7 @@ BAD_BODIES: tuple[Any, ...] = (
 
 @dataclass
 class Report:
-    """What a round saw. `taken`: slices that another worker took while theirs was stopped; `given_up`: lines whose workers
-    were killed too often; `wrong`: every promise that was not kept."""
+    """What a round saw. `taken`: slices that another worker took while theirs was stopped; `wrong`: every promise that was not kept."""
 
     seed: int
     faults: Counter[str] = field(default_factory=Counter)
@@ -58,7 +56,6 @@ class Report:
     answered: int = 0
     cancelled: int = 0
     taken: int = 0
-    given_up: int = 0
     longest_drain: float = 0.0
     seconds: float = 0.0
     wrong: list[str] = field(default_factory=list)
@@ -67,7 +64,7 @@ class Report:
         faults = ", ".join(f"{name} {count}" for name, count in sorted(self.faults.items()))
         return (
             f"seed {self.seed}: {self.faults.total()} faults ({faults}); {self.batches} batches, {self.lines:,} lines, "
-            f"{self.answered:,} answered, {self.cancelled} cancelled, {self.taken} slices taken over, {self.given_up} lines given up, "
+            f"{self.answered:,} answered, {self.cancelled} cancelled, {self.taken} slices taken over, "
             f"longest drain {self.longest_drain:.1f} s; {self.seconds:.0f} s: {'WRONG' if self.wrong else 'whole'}"
         )
 
@@ -217,12 +214,11 @@ class Round:
         return report
 
     def _compare(self) -> None:
-        report, often = self.report, self.report.faults["kill"] + self.report.faults["stall"] >= slices.ATTEMPTS - 1
+        report = self.report
         for batch in self.batches:
-            report.wrong += batch_whole.what_is_wrong(batch, may_give_up=often)
+            report.wrong += batch_whole.what_is_wrong(batch)
             found = batch_whole.find(batch)
             report.answered += len(found.output)
-            report.given_up += len(found.given_up)
         for tenant in self.tenants:
             report.wrong += batch_whole.what_is_wrong_with_tenant(tenant, self.batches)
         report.wrong += batch_whole.what_is_wrong_with_roll_ups(self.tenants)

@@ -24,7 +24,7 @@ from tests.books import audit_books
 
 PRICE = 3  # units of a picture, of the tiny model
 NOT_RUN = {"batch_cancelled"}
-GIVEN_UP = {"server_error", "line_failed"}  # of lines whose worker was killed again and again
+GIVEN_UP = {"server_error", "worker_crashed"}  # none is: no round kills the worker of a line often enough
 
 
 @dataclass
@@ -71,13 +71,13 @@ def _rows(job: Job, file: File | None) -> list[dict[str, Any]]:
         return [json.loads(raw) for raw in body]
 
 
-def what_is_wrong(batch: Batch, *, may_give_up: bool = False) -> list[str]:
-    """Everything that is wrong with a batch that has ended. `may_give_up`: workers were killed often enough for that."""
+def what_is_wrong(batch: Batch) -> list[str]:
+    """Everything that is wrong with a batch that has ended."""
     found = find(batch)
     checks = (_ending, _files, _answers, _charges, _events) if not batch.is_broken else (_broken, _charges, _events)
     told = [f"{batch.job.id}: {text}" for check in checks for text in check(batch, found)]
-    if found.given_up and not may_give_up:
-        told.append(f"{batch.job.id}: {len(found.given_up)} lines were given up although no worker died often enough")
+    if found.given_up:
+        told.append(f"{batch.job.id}: {len(found.given_up)} lines were given up: {found.given_up[0]}")
     return told
 
 

@@ -11,7 +11,7 @@ FAULTS = (
     Guard("faults: a lost claim writes nothing", SLICES, "pk=claim.id, fence=claim.fence, state=SliceState.OPEN)", "pk=claim.id)",
           WORKER + "lost_its_claim"),
     Guard("faults: a part is named after its claim", "apps/jobs/parts.py", "{number}.{fence}", "{number}", FAULTY + "wakes_up"),
-    Guard("faults: a database that comes back is waited for", RUNNING, "            _give_back(claim,", "            slices.give_back(claim,",
+    Guard("faults: a database that comes back is waited for", RUNNING, " _give_back(claim, counts=not", " slices.give_back(claim, counts=not",
           WORKER + "there_again"),
     Guard("shares: turns are weighed", SLICES, "taken.work::float / coalesce(weights.weight, %(least)s)", "taken.work::float",
           SHARES + "half"),
