@@ -17,7 +17,7 @@ from apps.files import services as files
 from apps.jobs import services as jobs
 from maas import errors, ids, queue
 from tests import batch_whole
-from tests.batch_parts import WORKERS, Part, count_waiting, crash_postgres, end_slice_leases, is_stuck, is_taken, wait_until
+from tests.batch_parts import WORKERS, Part, count_taken, count_waiting, crash_postgres, end_slice_leases, is_stuck, is_waiting, wait_until
 from tests.batch_whole import Batch
 from tests.cast import Key, make_key, make_tenant, make_user
 from tests.tiny import NAME, picture
@@ -27,18 +27,8 @@ AT_ONCE = 3  # unfinished batches at every fault
 WAITING = 40  # slices that nobody holds
 LINES = (150, 600)
 PATIENCE = 240.0  # seconds that batches may take after the last fault
-DECK = (
-    "kill",
-    "kill",
-    "drain",
-    "flush",
-    "postgres",
-    "repeat",
-    "stall",
-    "cancel",
-    "beat",
-    "kill",
-)  # dealt in an order of its own each round
+# Dealt in an order of its own each round.
+DECK = ("kill", "kill", "kill", "drain", "stall", "postgres", "flush", "repeat", "cancel", "beat")
 BAD_BODIES: tuple[Any, ...] = (
     {"model": "none", "inputs": "aGVsbG8="}, {"model": NAME}, {"model": NAME, "inputs": "no base64!"}, None, "text",
     {"model": NAME, "inputs": picture(), "parameters": {"top_k": 0}},
@@ -95,19 +85,24 @@ class Round:
         return all(batch.now.started_at for batch in self.unfinished())
 
     def begin(self) -> Batch:
-        """Start a batch of the next organisation; one in ten holds a line that fails it."""
-        key, is_broken = self.keys[len(self.batches) % len(self.keys)], self.dice.random() < 0.1
+        """Start a batch of the next organisation; some hold a line that fails them, or that is skipped."""
+        key, is_broken, skips = self.keys[len(self.batches) % len(self.keys)], self.dice.random() < 0.2, self.dice.random() < 0.5
         wanted, content = self._content()
+        wanted |= {None: 0} if is_broken and skips else {}
         chunks = [*content, b"{nonsense\n"] if is_broken else content
         file = files.create_file(key.row.tenant, filename="lines.jsonl", purpose="batch", chunks=chunks)
         name = ids.encode(ids.FILE, file.id)
-        job = jobs.create_batch(key.row.tenant, input_file_id=name, endpoint=ENDPOINT, completion_window="24h", key=key.row)
-        self.batches.append(Batch(job, wanted, is_broken))
+        metadata = {"on_invalid": "skip"} if skips else {}
+        job = jobs.create_batch(
+            key.row.tenant, input_file_id=name, endpoint=ENDPOINT, completion_window="24h", metadata=metadata, key=key.row
+        )
+        self.batches.append(Batch(job, wanted, is_broken and not skips))
         return self.batches[-1]
 
-    def _content(self) -> tuple[dict[str, int], list[bytes]]:
+    def _content(self) -> tuple[dict[str | None, int], list[bytes]]:
         """Lines with one to four pictures, with bad bodies, and blank ones; what each custom_id asks for."""
-        wanted, content = {}, []
+        wanted: dict[str | None, int] = {}
+        content = []
         for number in self.dice.sample(range(10_000), self.dice.randint(*LINES)):
             pictures = 0 if self.dice.random() < 0.1 else self.dice.randint(1, 4)
             wanted[f"line-{number}"] = pictures
@@ -166,10 +161,10 @@ class Round:
         worker = self._worker()
         try:
             self._stop(worker)
-            held, end = end_slice_leases(), time.monotonic() + 5
-            while held and not is_taken(held) and time.monotonic() < end:
+            held, end = end_slice_leases(only_look=self.dice.random() < 0.05), time.monotonic() + 20
+            while is_waiting(held) and time.monotonic() < end:
                 time.sleep(0.05)
-            self.report.taken += is_taken(held) if held else 0
+            self.report.taken += count_taken(held)
         finally:
             worker.signal(signal.SIGCONT)
 

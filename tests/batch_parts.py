@@ -22,6 +22,7 @@ from tests.tiny import NAME, load_tiny
 WORKERS = ("batch-0", "batch-1")
 START_SECONDS = 90.0
 DRAIN_SECONDS = 60.0
+HELD = "SELECT id, fence FROM jobs_slice WHERE state = 'open' AND lease_until > now()"
 EXPIRE = """
 UPDATE jobs_slice SET lease_until = now() - interval '1 second'
 WHERE id IN (SELECT id FROM jobs_slice WHERE state = 'open' AND lease_until > now() FOR UPDATE SKIP LOCKED)
@@ -135,10 +136,12 @@ def _forget_connections() -> None:
             line.close()
 
 
-def end_slice_leases() -> dict[UUID, int]:
-    """As if the lease of every slice in work had run out; their fences. Rows that somebody holds right now are left alone."""
+def end_slice_leases(*, only_look: bool = False) -> dict[UUID, int]:
+    """As if the lease of every slice in work had run out; their fences. Rows that somebody holds right now are left alone.
+
+    `only_look`: leave it to time."""
     with as_system(SystemUse.SWEEP), connection.cursor() as cursor:
-        cursor.execute(EXPIRE)
+        cursor.execute(HELD if only_look else EXPIRE)
         return dict(cursor.fetchall())
 
 
@@ -157,8 +160,17 @@ def count_waiting(tenants: list[Tenant]) -> int:
         return int(cursor.fetchone()[0])
 
 
-def is_taken(held: dict[UUID, int]) -> bool:
-    """Whether another claim has one of these slices by now."""
+def count_taken(held: dict[UUID, int]) -> int:
+    """How many of these slices another claim has, or had, by now."""
+    return sum(fence > held[slice_id] for slice_id, fence, _state in _look_at(held))
+
+
+def is_waiting(held: dict[UUID, int]) -> bool:
+    """Whether one of these slices is still what it was."""
+    return any(state == "open" and fence == held[slice_id] for slice_id, fence, state in _look_at(held))
+
+
+def _look_at(held: dict[UUID, int]) -> list[tuple[UUID, int, str]]:
     with as_system(SystemUse.SWEEP), connection.cursor() as cursor:
-        cursor.execute("SELECT id, fence FROM jobs_slice WHERE id = ANY(%s)", [list(held)])
-        return any(fence > held[slice_id] for slice_id, fence in cursor.fetchall())
+        cursor.execute("SELECT id, fence, state FROM jobs_slice WHERE id = ANY(%s)", [list(held)])
+        return cursor.fetchall()

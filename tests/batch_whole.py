@@ -29,10 +29,11 @@ GIVEN_UP = {"server_error", "worker_crashed"}  # none is: no round kills the wor
 
 @dataclass
 class Batch:
-    """A batch that was started: `lines` are custom_ids in order with the number of their pictures, 0 for a bad body."""
+    """A batch that was started: `lines` are custom_ids in order with the number of their pictures, 0 for a bad body. The line
+    None is no request at all, and is skipped."""
 
     job: Job
-    lines: dict[str, int]
+    lines: dict[str | None, int]
     is_broken: bool = False  # the file holds a line that fails the whole batch
     is_cancelled: bool = False
 
@@ -115,7 +116,7 @@ def _files(batch: Batch, found: Found) -> Iterator[str]:
             yield f"the {name} file is not in order, or holds a line twice, or a strange one"
     answered = {row["custom_id"] for row in found.output + found.errors}
     if found.job.started_at and len(found.output) + len(found.errors) != len(batch.lines):
-        missing = sorted(place.keys() - answered)[:5]
+        missing = sorted(map(str, place.keys() - answered))[:5]
         yield f"{len(found.output)} answers and {len(found.errors)} errors for {len(batch.lines)} lines; missing: {missing}"
     if len({row["id"] for row in found.output + found.errors}) != len(found.output) + len(found.errors):
         yield "two lines have the same id"
@@ -128,10 +129,17 @@ def _answers(batch: Batch, found: Found) -> Iterator[str]:
         if not wanted or body["usage"]["units"] != wanted * PRICE or len(body["outputs"]) != wanted:
             yield f"line {row['custom_id']} with {wanted} pictures was answered {body['usage']}"
     refused = [row for row in found.errors if row not in found.not_run and row not in found.given_up]
-    if wrong := [row for row in refused if batch.lines.get(row["custom_id"]) or (row["response"] or {}).get("status_code") != 400]:
+    if wrong := [row for row in refused if batch.lines.get(row["custom_id"]) or not _is_refusal(row)]:
         yield f"{len(wrong)} errors that no line earned: {wrong[0]}"
     if not found.job.tidied_at and (text := _differing_parts(found.job)):
         yield text
+
+
+def _is_refusal(row: dict[str, Any]) -> bool:
+    """A 400, or the reason why the line was skipped."""
+    if row["custom_id"] is None:
+        return bool(row["response"] is None and row["error"]["code"] == "invalid_json_line")
+    return bool((row["response"] or {}).get("status_code") == 400)
 
 
 def _differing_parts(job: Job) -> str | None:

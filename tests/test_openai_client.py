@@ -186,6 +186,13 @@ def test_every_line_that_is_no_request_is_told_with_its_number(client) -> None:
     ]
 
 
+def test_lines_that_are_no_requests_are_skipped_when_the_metadata_says_so(client) -> None:
+    batch = wait(client, start(client, lines(2) + b"{nonsense\n", metadata={"on_invalid": "skip"}).id)
+    failed = rows_of(client, batch.error_file_id)
+    assert (batch.status, batch.request_counts.to_dict()) == ("completed", {"total": 3, "completed": 2, "failed": 1})
+    assert [(row["custom_id"], row["error"]["code"], row["error"]["line"]) for row in failed] == [(None, "invalid_json_line", 3)]
+
+
 def test_a_batch_that_is_created_twice_with_one_idempotency_key_is_one(client) -> None:
     file, again = upload(client, lines(1)), {"Idempotency-Key": f"batch-{uuid4().hex}"}
     wanted = {"input_file_id": file.id, "endpoint": ENDPOINT, "completion_window": "24h", "extra_headers": again}
