@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,8 @@ class Site:
         """Send a file of so many bytes as they come; the status and the answer."""
         connection = http.client.HTTPConnection(self.address, timeout=300)
         headers = {**self._headers("multipart/form-data; boundary=x"), "Content-Length": str(len(HEAD) + length + len(TAIL))}
-        connection.request("POST", "/v1/files", _joined(chunks), headers)
+        with suppress(BrokenPipeError, ConnectionResetError):  # the server has answered and hung up
+            connection.request("POST", "/v1/files", _joined(chunks), headers)
         answer = connection.getresponse()
         return answer.status, json.load(answer)
 
