@@ -16,6 +16,7 @@ from tests.guarding import Guard
 from tests.guards_batches import BATCHES
 from tests.guards_direct import DIRECT
 from tests.guards_embeddings import EMBEDDINGS
+from tests.guards_faults import FAULTS
 from tests.guards_lane import LANE
 from tests.guards_money import MONEY
 from tests.guards_online import ONLINE
@@ -29,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("maas", "apps", "workers", "tests", "frontend", "models", "docs", "README.md", "pyproject.toml", "manage.py")
 
 
-GUARDS = (*TENANTS, *OPERATOR, *MONEY, *PAYMENTS, *EMBEDDINGS, *DIRECT, *LANE, *ONLINE, *SERVING, *STORAGE, *BATCHES)
+GUARDS = (*TENANTS, *OPERATOR, *MONEY, *PAYMENTS, *EMBEDDINGS, *DIRECT, *LANE, *ONLINE, *SERVING, *STORAGE, *BATCHES, *FAULTS)
 
 
 def main(names: list[str]) -> int:

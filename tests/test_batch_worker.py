@@ -283,6 +283,26 @@ def test_a_store_that_is_away_costs_no_attempt_and_another_failure_does(cast, mo
             Slice.objects.filter(pk=claim.id).update(lease_until=None)
 
 
+def test_a_slice_is_given_back_when_a_database_that_was_away_is_there_again(cast, monkeypatch) -> None:
+    """Left without a word, it would count as a slice that ended its worker."""
+    started(cast.tenant, 4)
+    claim, give_back, tries = slices.claim_slice(), slices.give_back, []
+
+    def away(*args, **kwargs) -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise OperationalError("still away")
+        give_back(*args, **kwargs)
+
+    monkeypatch.setattr(running, "AWAY_SECONDS", 0)
+    monkeypatch.setattr(slices, "give_back", away)
+    monkeypatch.setattr(parts, "write_part", _raiser(OperationalError("away")))
+    running.run_slice(claim)
+    with as_system(SystemUse.SWEEP):
+        row = Slice.objects.get(pk=claim.id)
+    assert (len(tries), row.holder, row.attempts, row.deaths) == (3, "", 0, 0)
+
+
 def _raiser(error: BaseException):
     def fail(*args, **kwargs):
         raise error

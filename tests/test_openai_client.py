@@ -5,10 +5,17 @@ import http.client
 import json
 import time
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import openai
 import pytest
+from django.db.models import Sum
+from django.utils import timezone
 
+from apps.jobs.models import Job
+from apps.usage.models import UsageRecord
+from maas import ids
+from maas.tenancy import as_tenant
 from tests.conftest import ROOT
 from tests.live import Live
 
@@ -96,18 +103,106 @@ def test_a_line_of_a_batch_is_what_a_call_answers(client) -> None:
     assert output["usage"] == called["usage"]  # type: ignore[index]
 
 
-def test_cancelling_ends_within_seconds_and_every_line_is_in_one_of_the_files(client) -> None:
-    made = start(client, lines(4000))
-    while client.batches.retrieve(made.id).status == "validating":
+def test_batches_are_listed_page_by_page_newest_first(client) -> None:
+    made = [start(client, lines(1), metadata={"number": str(number)}).id for number in range(3)]
+    first = client.batches.list(limit=2)
+    assert ([one.id for one in first.data], first.has_more) == (made[:0:-1], True)
+    second = first.get_next_page()
+    assert second.data[0].id == made[0]
+    assert client.batches.list(limit=1, after=made[1]).data[0].id == made[0]
+    assert [one.metadata for one in first.data] == [{"number": "2"}, {"number": "1"}]
+    assert [wait(client, one).status for one in made] == ["completed"] * 3
+
+
+def run_into(client: openai.OpenAI, content: bytes):
+    """A batch of which something is done and something is not."""
+    made = start(client, content)
+    end = time.monotonic() + PATIENCE
+    while not (batch := client.batches.retrieve(made.id)).request_counts.completed:  # type: ignore[union-attr]
+        assert time.monotonic() < end and batch.status in {"validating", "in_progress"}, batch
         time.sleep(0.05)
-    client.batches.cancel(made.id)
-    begun = time.monotonic()
-    batch = wait(client, made.id)
-    assert (batch.status, time.monotonic() - begun < 10) == ("cancelled", True)
+    return batch
+
+
+def check_partial(client: openai.OpenAI, live: Live, batch, *, code: str, count: int) -> None:
+    """What is done is in one file and charged to the unit, the rest in the other."""
     output, failed = rows_of(client, batch.output_file_id), rows_of(client, batch.error_file_id)
-    assert [row["custom_id"] for row in output + failed] == [f"line-{number}" for number in range(4000)]
-    assert {row["error"]["code"] for row in failed} <= {"batch_cancelled"}
-    assert client.batches.cancel(made.id).status == "cancelled"
+    assert output and failed
+    assert [row["custom_id"] for row in output + failed] == [f"line-{number}" for number in range(count)]
+    assert {(row["error"]["code"], row["response"]) for row in failed} == {(code, None)}
+    assert batch.request_counts.to_dict() == {"total": count, "completed": len(output), "failed": 0}
+    units = sum(row["response"]["body"]["usage"]["units"] for row in output)
+    with as_tenant(live.key.row.tenant_id):
+        charged = UsageRecord.objects.filter(job_id=ids.decode(ids.BATCH, batch.id)).aggregate(Sum("units"), Sum("requests"))
+    assert (charged["units__sum"], charged["requests__sum"], batch.units) == (units, len(output), units)
+
+
+def test_cancelling_in_the_middle_keeps_and_charges_what_is_done(client, live) -> None:
+    running, begun = run_into(client, lines(6000)), time.monotonic()
+    assert client.batches.cancel(running.id).status == "cancelling"
+    batch = wait(client, running.id)
+    assert (batch.status, time.monotonic() - begun < 10) == ("cancelled", True)
+    assert None not in {batch.cancelling_at, batch.cancelled_at, batch.in_progress_at}
+    check_partial(client, live, batch, code="batch_cancelled", count=6000)
+    assert client.batches.cancel(running.id).status == "cancelled"
+
+
+def test_a_batch_whose_window_passes_keeps_and_charges_what_is_done(client, live) -> None:
+    running = run_into(client, lines(6000))
+    with as_tenant(live.key.row.tenant_id):  # as if a day had passed
+        Job.objects.filter(pk=ids.decode(ids.BATCH, running.id)).update(expires_at=timezone.now())
+    batch = wait(client, running.id)
+    assert (batch.status, batch.expired_at is not None) == ("expired", True)
+    check_partial(client, live, batch, code="batch_expired", count=6000)
+    with pytest.raises(openai.BadRequestError, match="expired"):
+        client.batches.cancel(running.id)
+
+
+def test_lines_with_bad_bodies_are_told_apart_in_the_error_file(client) -> None:
+    bodies = [{"model": MODEL}, {"model": MODEL, "inputs": "no base64!"}, {"model": 5, "inputs": "x"}, "text", None]
+    rows = [{"custom_id": f"bad-{number}", "method": "POST", "url": ENDPOINT, "body": body} for number, body in enumerate(bodies)]
+    batch = wait(client, start(client, lines(2) + b"".join(json.dumps(row).encode() + b"\n" for row in rows)).id)
+    failed = rows_of(client, batch.error_file_id)
+    assert (batch.status, batch.request_counts.to_dict()) == ("completed", {"total": 7, "completed": 2, "failed": 5})
+    assert [(row["custom_id"], row["response"]["status_code"], row["error"]) for row in failed] == [
+        (f"bad-{n}", 400, None) for n in range(5)
+    ]
+    assert failed[1]["response"]["body"]["error"]["code"] == "invalid_base64"
+
+
+def test_every_line_that_is_no_request_is_told_with_its_number(client) -> None:
+    row = json.loads(lines(1))
+    wrong = [b"{nonsense", json.dumps({**row, "custom_id": ""}).encode(), json.dumps({**row, "custom_id": "a", "method": "GET"}).encode(),
+             json.dumps({**row, "custom_id": "b", "url": "/v1/models"}).encode(), lines(1).strip()]  # fmt: skip
+    batch = wait(client, start(client, lines(1) + b"\n".join(wrong)).id)
+    assert (batch.status, batch.output_file_id, batch.error_file_id) == ("failed", None, None)
+    told = [(error.code, error.line) for error in batch.errors.data]
+    assert told == [
+        ("invalid_json_line", 2),
+        ("invalid_custom_id", 3),
+        ("invalid_method", 4),
+        ("invalid_url", 5),
+        ("duplicate_custom_id", 6),
+    ]
+
+
+def test_lines_that_are_no_requests_are_skipped_when_the_metadata_says_so(client) -> None:
+    batch = wait(client, start(client, lines(2) + b"{nonsense\n", metadata={"on_invalid": "skip"}).id)
+    failed = rows_of(client, batch.error_file_id)
+    assert (batch.status, batch.request_counts.to_dict()) == ("completed", {"total": 3, "completed": 2, "failed": 1})
+    assert [(row["custom_id"], row["error"]["code"], row["error"]["line"]) for row in failed] == [(None, "invalid_json_line", 3)]
+
+
+def test_a_batch_that_is_created_twice_with_one_idempotency_key_is_one(client) -> None:
+    file, again = upload(client, lines(1)), {"Idempotency-Key": f"batch-{uuid4().hex}"}
+    wanted = {"input_file_id": file.id, "endpoint": ENDPOINT, "completion_window": "24h", "extra_headers": again}
+    one, two = client.batches.create(**wanted), client.batches.create(**wanted)
+    assert one.id == two.id
+    with pytest.raises(openai.APIStatusError) as caught:
+        client.batches.create(**{**wanted, "metadata": {"another": "request"}})
+    assert caught.value.status_code in {400, 409, 422}
+    assert [batch.id for batch in client.batches.list(limit=100) if batch.input_file_id == file.id] == [one.id]
+    assert wait(client, one.id).request_counts.completed == 1
 
 
 def test_a_broken_file_fails_with_its_line(client) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 from apps.catalog import services as catalog
 from apps.files import services as files
@@ -26,6 +26,7 @@ from workers.outcomes import outcome_of
 from workers.versions import LOADED
 
 log = structlog.get_logger(__name__)
+AWAY_TRIES, AWAY_SECONDS = 60, 0.5  # how long a worker waits for its database to come back: there is nothing else to do
 FAILED = f"This line and those around it could not be run in {slices.ATTEMPTS} attempts. Nothing was charged for it."
 CRASHED = "Running this line ended its worker twice. Nothing was charged for it. Look for what is unusual about its input."
 BROKEN = "The model ended its worker on this line and most others of the batch. Nothing was charged for it."
@@ -70,7 +71,7 @@ def run_slice(claim: slices.Claim) -> None:
             return
         except Exception as error:
             log.exception("a slice will be tried again", job_id=str(claim.job_id), slice=claim.number, attempt=claim.attempts)
-            slices.give_back(claim, counts=not _store_is_away(error))
+            _give_back(claim, counts=not _store_is_away(error))
             return
         except BaseException:  # the process is told to end at once
             slices.give_back(claim, counts=False, pause=timedelta(0))
@@ -79,6 +80,18 @@ def run_slice(claim: slices.Claim) -> None:
         parts.delete_part(claim.job_id, claim.number, claim.fence)
     if outcome is slices.Outcome.LAST:
         finish_batch(claim.tenant_id, claim.job_id)
+
+
+def _give_back(claim: slices.Claim, *, counts: bool) -> None:
+    """Say that the slice is free, and wait for a database that is away: a slice that is let go without a word counts as
+    one that ended its worker."""
+    for _ in range(AWAY_TRIES):
+        try:
+            return slices.give_back(claim, counts=counts)
+        except (OperationalError, InterfaceError):
+            connection.close()
+            time.sleep(AWAY_SECONDS)
+    return slices.give_back(claim, counts=counts)
 
 
 def _store_is_away(error: Exception) -> bool:

@@ -19,9 +19,9 @@ WARY = 2  # processes that a job may end lately before all of its slices are run
 
 def run_slices() -> None:
     """Take slices until nothing waits or the turn is over; then ask for another turn. A worker that is to stop takes no more."""
-    run_errands()
     end = time.monotonic() + TURN_SECONDS
     while not holders.is_leaving():
+        run_errands()
         claim = slices.claim_slice()
         if claim is None:
             return
