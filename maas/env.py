@@ -92,7 +92,10 @@ def storage(name: str, folder: Path) -> dict[str, Any]:
         raise ImproperlyConfigured(f"{name} must be a folder or look like s3://bucket/prefix, not {place!r}.")
     if importlib.util.find_spec("storages") is None or importlib.util.find_spec("boto3") is None:
         raise ImproperlyConfigured(f"{name} names a bucket. Install what speaks to it: .venv/bin/pip install -e '.[s3]'")
-    more = {"endpoint_url": "ENDPOINT", "region_name": "REGION", "access_key": "KEY", "secret_key": "SECRET"}
-    given = {option: text(f"MAAS_S3_{word}", "") for option, word in more.items()}  # what is missing boto3 looks for where it always does
+    more = {
+        "endpoint_url": text("MAAS_S3_ENDPOINT", ""), "region_name": text("MAAS_S3_REGION", ""),
+        "access_key": text("MAAS_S3_KEY", ""), "secret_key": text("MAAS_S3_SECRET", ""),
+    }  # fmt: skip
     address = {"bucket_name": url.netloc, "location": url.path.strip("/")}
-    return {"BACKEND": "maas.s3.BucketStorage", "OPTIONS": address | {option: value for option, value in given.items() if value}}
+    given = {option: value for option, value in more.items() if value}  # what is missing boto3 looks for where it always does
+    return {"BACKEND": "maas.s3.BucketStorage", "OPTIONS": address | given}

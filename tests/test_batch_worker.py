@@ -18,7 +18,7 @@ from apps.jobs import parts, slices, stages, sweeping
 from apps.jobs import services as jobs
 from apps.jobs.models import Job, Slice
 from apps.usage.models import UsageRecord
-from maas import ids
+from maas import ids, queue
 from maas.tenancy import SystemUse, as_system, as_tenant
 from tests.conftest import HOME
 from tests.queueing import replace_nudge
@@ -36,8 +36,9 @@ def tiny() -> Version:
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch, tiny) -> list:
-    """Messages are noted, not sent; jobs that other tests left are out of the way."""
+    """Messages are noted, not sent; jobs and messages that other tests left are out of the way."""
     told: list = []
+    queue.connect().delete("batch")
     replace_nudge(monkeypatch, lambda name, **arguments: told.append(name))
     monkeypatch.setattr(sizing, "SLICE_INPUTS", 4)
     with as_system(SystemUse.SWEEP):
