@@ -4,7 +4,6 @@ Used by tests/test_batch_shares.py in short and by `python -m bench.batch_shares
 """
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -113,15 +112,21 @@ def measure_shares(*, batches: int, lines: int, workers: int = 2, inputs: int = 
 
 
 def _watch(crowd: Crowd) -> list[Share]:
-    end = time.monotonic() + PATIENCE
-    while sum((done := _done(crowd.tenants)).values()) < crowd.lines / 2:
-        assert time.monotonic() < end, done
-        time.sleep(0.02)
+    """What was done before the last file was checked counts for nobody: until then not everybody was waiting."""
+    wait_until(lambda: not _unchecked(crowd), PATIENCE, "every file is checked")
+    before = _done(crowd.tenants)
+    wait_until(lambda: sum(_done(crowd.tenants).values()) >= crowd.lines / 2, PATIENCE, "half of all lines are done")
+    done = {tenant_id: lines - before[tenant_id] for tenant_id, lines in _done(crowd.tenants).items()}
     total, weights = sum(done.values()), [plan_of(tenant.plan).weight for tenant in crowd.tenants]
     return [
         Share(tenant.plan, weight, done[tenant.id], done[tenant.id] / total, weight / sum(weights))
         for tenant, weight in zip(crowd.tenants, weights, strict=True)
     ]
+
+
+def _unchecked(crowd: Crowd) -> int:
+    with as_system(SystemUse.SWEEP):
+        return Job.objects.filter(pk__in=[job.pk for job in crowd.jobs], started_at=None).count()
 
 
 def _done(tenants: list[Tenant]) -> dict[UUID, int]:

@@ -15,6 +15,8 @@ FAULTS = (
           " slices.give_back(claim, counts=not", WORKER + "there_again"),
     Guard("shares: turns are weighed", SLICES, "taken.work::float / coalesce(weights.weight, %(least)s)", "taken.work::float",
           SHARES + "half"),
+    Guard("shares: a clock that runs ahead takes nothing from who waits", SLICES, "CASE WHEN was_here THEN 0 ELSE clock.time END",
+          "clock.time", SHARES + "half"),
     Guard("shares: a new batch is checked between slices", TURNS, "        run_errands()\n", "        pass\n", SHARES + "ten_lines"),
     Guard("sizes: a check reads a line at a time", VALIDATION, "check.read(body, lease)",
           'check.read(__import__("io").BytesIO(body.read()), lease)', SIZES + "checked"),

@@ -9,7 +9,7 @@ from tests.batch_shares import TENANTS, measure_shares, measure_wait
 
 
 def test_when_half_of_all_lines_are_done_each_organisation_has_its_share() -> None:
-    shares = measure_shares(batches=2, lines=48, inputs=4)
+    shares = measure_shares(batches=3, lines=64, inputs=4)
     assert Counter(share.weight for share in shares) == {1: 4, 2: 3, 4: 3} and len(shares) == len(TENANTS)
     assert all(share.is_fair for share in shares), shares
 

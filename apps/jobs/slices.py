@@ -25,8 +25,9 @@ HOPELESS = 64  # processes that a job may end lately before its slices are given
 PAUSE = timedelta(seconds=5)  # before a slice is tried again
 
 # Start-time fair queueing (Goyal, Vin, Cheng 1996). `due` is where a tenant's next turn begins in virtual time; the least
-# comes first, of its jobs the one served longest ago. The clock is where the latest turn began. A turn begins at its due, but
-# not before the clock, so that nobody saves up turns while idle, and moves the due by the slice's work over the plan's weight.
+# comes first, of its jobs the one served longest ago. The clock is where the latest turn began. A turn begins at its due and moves
+# it by the slice's work over the plan's weight; who had nothing waiting begins at the clock, so that nobody saves up turns while
+# idle. Who was waiting all the time does not: two workers that look at once both take the least, and the clock runs ahead.
 # A slice that another worker is just taking is passed over; a tenant's own row is waited for, which is a moment.
 # Whoever held the slice and let it go without a word has died with it, unless the database was started again since their last
 # word: then they had nobody to tell.
@@ -36,11 +37,13 @@ WITH weights AS (
 ), clock AS (
     SELECT coalesce(max(begun), 0) AS time FROM jobs_turn
 ), waiting AS MATERIALIZED (
-    SELECT job.id, job.served_at, job.created_at, coalesce(turn.due, 0) AS due
+    SELECT job.id, job.served_at, job.created_at, coalesce(turn.due, 0) AS due,
+        bool_or(job.served_at IS NOT NULL) OVER (PARTITION BY job.tenant_id) AS was_here
     FROM jobs_job job LEFT JOIN jobs_turn turn ON turn.tenant_id = job.tenant_id
     WHERE job.finished_at IS NULL AND job.state = 'running' AND job.ending = '' AND (%(job)s::uuid IS NULL OR job.id = %(job)s)
+          AND EXISTS (SELECT FROM jobs_slice WHERE job_id = job.id AND state = 'open' AND (lease_until IS NULL OR lease_until < now()))
 ), taken AS MATERIALIZED (
-    SELECT slice.* FROM (SELECT id FROM waiting ORDER BY due, served_at NULLS FIRST, created_at) job
+    SELECT slice.*, was_here FROM (SELECT id, was_here FROM waiting ORDER BY due, served_at NULLS FIRST, created_at) job
     CROSS JOIN LATERAL (
         SELECT id, job_id, tenant_id, work, (holder <> '')::int AS held, (
             holder <> '' AND (lease_until IS NULL OR lease_until - make_interval(secs => %(lease)s) > pg_postmaster_start_time())
@@ -53,8 +56,9 @@ WITH weights AS (
     UPDATE jobs_job SET served_at = clock_timestamp(), deaths = deaths + taken.died FROM taken WHERE jobs_job.id = taken.job_id
 ), turned AS (
     INSERT INTO jobs_turn AS mine (id, tenant_id, created_at, begun, due)
-    SELECT gen_random_uuid(), taken.tenant_id, now(), clock.time, clock.time + taken.work::float / coalesce(weights.weight, %(least)s)
-    FROM taken CROSS JOIN clock JOIN accounts_tenant tenant ON tenant.id = taken.tenant_id
+    SELECT gen_random_uuid(), taken.tenant_id, now(), since, since + taken.work::float / coalesce(weights.weight, %(least)s)
+    FROM taken CROSS JOIN clock CROSS JOIN LATERAL (SELECT CASE WHEN was_here THEN 0 ELSE clock.time END AS since) arrived
+    JOIN accounts_tenant tenant ON tenant.id = taken.tenant_id
     LEFT JOIN weights ON weights.plan = tenant.plan
     ON CONFLICT (tenant_id) DO UPDATE SET begun = greatest(mine.due, excluded.begun),
         due = greatest(mine.due, excluded.begun) + excluded.due - excluded.begun
