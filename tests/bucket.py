@@ -8,12 +8,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import uuid4
 
 import boto3
+import psutil
 from django.test import override_settings
 
 from maas import env
@@ -119,3 +120,23 @@ def stored_in(server: BucketServer, port: int | None = None) -> Iterator[None]:
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def peak(task: Callable[[], object]) -> int:
+    """The most bytes that this process grew by while the task ran."""
+    process, most, stop = psutil.Process(), 0, threading.Event()
+    before = process.memory_info().rss
+
+    def watch() -> None:
+        nonlocal most
+        while not stop.wait(0.005):
+            most = max(most, process.memory_info().rss - before)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        task()
+    finally:
+        stop.set()
+        thread.join()
+    return most

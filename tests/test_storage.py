@@ -5,7 +5,6 @@ import os
 import threading
 from pathlib import Path
 
-import psutil
 import pytest
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -18,7 +17,7 @@ from apps.files import services as files
 from apps.jobs import parts
 from maas import env, ids, ranges, s3
 from maas.storage import StorageAway
-from tests.bucket import Breaking, BucketServer, stored_in
+from tests.bucket import Breaking, BucketServer, peak, stored_in
 from tests.cast import browser_for
 from tests.test_files import BODY, exists, make, upload
 
@@ -133,24 +132,17 @@ def test_an_object_that_is_replaced_while_it_is_read_is_no_mixture(bucket) -> No
 def test_many_megabytes_pass_through_little_memory(bucket) -> None:
     save("warm", 10)
     parts.write_part(ids.uuid7(), 0, 1, b"a", b"b")
-    process = psutil.Process()
-    before, most, stop = process.memory_info().rss, 0, threading.Event()
+    grown = peak(carry)
+    assert bucket.client.head_object(Bucket=bucket.bucket, Key="here/large")["ContentLength"] == 200 * MEBIBYTE
+    assert grown < 64 * MEBIBYTE, grown / MEBIBYTE
 
-    def watch() -> None:
-        nonlocal most
-        while not stop.wait(0.01):
-            most = max(most, process.memory_info().rss)
 
-    thread = threading.Thread(target=watch)
-    thread.start()
+def carry() -> None:
+    """200 MB up and down again."""
     save("large", 200)
     with default_storage.open("large") as body:
         for number in range(200):
             assert body.read(MEBIBYTE) == number.to_bytes(4, "big") * (MEBIBYTE // 4)
-    stop.set()
-    thread.join()
-    assert bucket.client.head_object(Bucket=bucket.bucket, Key="here/large")["ContentLength"] == 200 * MEBIBYTE
-    assert most - before < 64 * MEBIBYTE, (most - before) / MEBIBYTE
 
 
 def test_a_source_that_breaks_off_leaves_nothing(bucket, cast) -> None:

@@ -2,9 +2,7 @@
 
 import json
 import shutil
-import threading
 
-import psutil
 import pytest
 from django.utils import timezone
 
@@ -16,7 +14,7 @@ from apps.jobs.models import Batch, Job
 from maas import ids, s3
 from maas.storage import StorageAway
 from maas.tenancy import SystemUse, as_system, as_tenant
-from tests.bucket import BucketServer, stored_in
+from tests.bucket import BucketServer, peak, stored_in
 from tests.conftest import HOME
 from tests.queueing import replace_nudge
 from tests.test_files import upload
@@ -112,24 +110,6 @@ def test_a_slice_waits_while_the_bucket_is_away_and_its_lines_are_not_failed(buc
     work()
     shown = client.get(f"/v1/batches/{batch_id}").json()
     assert (shown["status"], shown["request_counts"]) == ("completed", {"total": 8, "completed": 8, "failed": 0})
-
-
-def peak(task) -> int:
-    """The most bytes that this process grew by while the task ran."""
-    process, most, stop = psutil.Process(), 0, threading.Event()
-    before = process.memory_info().rss
-
-    def watch() -> None:
-        nonlocal most
-        while not stop.wait(0.005):
-            most = max(most, process.memory_info().rss - before)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    task()
-    stop.set()
-    thread.join()
-    return most
 
 
 def test_large_outputs_are_put_together_in_little_memory(bucket, cast, api) -> None:
