@@ -161,7 +161,7 @@ class Round:
         worker = self._worker()
         try:
             self._stop(worker)
-            held, end = end_slice_leases(only_look=self.dice.random() < 0.05), time.monotonic() + 20
+            held, end = end_slice_leases(worker.name, only_look=self.dice.random() < 0.05), time.monotonic() + 20
             while is_waiting(held) and time.monotonic() < end:
                 time.sleep(0.05)
             self.report.taken += count_taken(held)
@@ -169,10 +169,10 @@ class Round:
             worker.signal(signal.SIGCONT)
 
     def _stop(self, worker: Part) -> None:
-        """Stop it at a moment at which it blocks nobody, if there is one soon; other moments are a slow database."""
-        for _ in range(10):
+        """Stop it with a slice in hand and while it blocks nobody, if there is such a moment soon; others are a slow database."""
+        for _ in range(30):
             worker.signal(signal.SIGSTOP)
-            if not is_stuck():
+            if not is_stuck() and end_slice_leases(worker.name, only_look=True):
                 return
             worker.signal(signal.SIGCONT)
             time.sleep(self.dice.uniform(0, 0.1))

@@ -22,10 +22,10 @@ from tests.tiny import NAME, load_tiny
 WORKERS = ("batch-0", "batch-1")
 START_SECONDS = 90.0
 DRAIN_SECONDS = 60.0
-HELD = "SELECT id, fence FROM jobs_slice WHERE state = 'open' AND lease_until > now()"
+HELD = "SELECT id, fence FROM jobs_slice WHERE state = 'open' AND lease_until > now() AND holder LIKE %s"
 EXPIRE = """
 UPDATE jobs_slice SET lease_until = now() - interval '1 second'
-WHERE id IN (SELECT id FROM jobs_slice WHERE state = 'open' AND lease_until > now() FOR UPDATE SKIP LOCKED)
+WHERE id IN (SELECT id FROM jobs_slice WHERE state = 'open' AND lease_until > now() AND holder LIKE %s FOR UPDATE SKIP LOCKED)
 RETURNING id, fence
 """
 STUCK = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' AND state_change < now() - interval '0.1 second'"
@@ -136,12 +136,10 @@ def _forget_connections() -> None:
             line.close()
 
 
-def end_slice_leases(*, only_look: bool = False) -> dict[UUID, int]:
-    """As if the lease of every slice in work had run out; their fences. Rows that somebody holds right now are left alone.
-
-    `only_look`: leave it to time."""
+def end_slice_leases(worker: str, *, only_look: bool = False) -> dict[UUID, int]:
+    """As if the lease of what a worker has in hand had run out; the slices and their fences. `only_look`: leave it to time."""
     with as_system(SystemUse.SWEEP), connection.cursor() as cursor:
-        cursor.execute(HELD if only_look else EXPIRE)
+        cursor.execute(HELD if only_look else EXPIRE, [f"{worker}@%"])
         return dict(cursor.fetchall())
 
 

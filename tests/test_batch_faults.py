@@ -26,7 +26,7 @@ def test_ten_faults_lose_repeat_and_overcharge_no_line(running) -> None:
 
 def test_a_worker_that_wakes_up_after_its_slice_was_taken_writes_nothing(running) -> None:
     mine = Round(running, 100)
-    for _ in range(4):
+    for _ in range(3):
         mine.harm("stall")
     report = mine.end()
     assert not report.wrong, "\n".join(report.wrong)
