@@ -51,7 +51,7 @@ class Application:
         scope["headers"] = [(name, value) for name, value in scope["headers"] if b"_" not in name]  # to WSGI a _ is a -
         headers = dict(scope["headers"])
         try:
-            if lane.fits(scope, headers) and _is_ours(headers.get(b"host", b"")):
+            if lane.fits(scope, headers) and _is_plain(scope, headers):
                 receive = _Kept(await _read(receive), receive)
                 await _serve(lane, scope, headers, receive, send)
                 return

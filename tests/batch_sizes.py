@@ -48,17 +48,21 @@ class Resident:
 
     def begin(self) -> None:
         """Forget the peaks; what is there now is what growth counts from."""
-        for pid in self.pids:
+        for pid in self._there():
             Path(f"/proc/{pid}/clear_refs").write_text("5")
             self.before[pid] = self._read(pid, "VmRSS")
 
     def growth(self) -> int:
         """Bytes by which the process that grew most was larger at its peak."""
-        return max(self._read(pid, "VmHWM") - self.before[pid] for pid in self.pids)
+        return max(self._read(pid, "VmHWM") - self.before[pid] for pid in self._there())
 
     def now(self) -> int:
         """Bytes of all of them."""
-        return sum(self._read(pid, "VmRSS") for pid in self.pids)
+        return sum(self._read(pid, "VmRSS") for pid in self._there())
+
+    def _there(self) -> list[int]:
+        """Those that have not ended: a process that starts runs small programs."""
+        return [pid for pid in self.pids if Path(f"/proc/{pid}/status").exists()]
 
     def _read(self, pid: int, name: str) -> int:
         rows = Path(f"/proc/{pid}/status").read_text().splitlines()
