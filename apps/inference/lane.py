@@ -80,8 +80,7 @@ class Lane:
         """Whether a request may be one for the lane, by what is known before its body is read."""
         length = headers.get(b"content-length", b"")
         return (
-            scope["path"] in READERS and scope["method"] == "POST" and not scope["query_string"]
-            and sum(name == b"authorization" for name, _ in scope["headers"]) == 1
+            scope["path"] in READERS and scope["method"] == "POST" and not scope["query_string"] and b"authorization" in headers
             and length.isdigit() and int(length) <= READ_FIRST and not any(name in headers for name in LONG_WAY)
         )  # fmt: skip
 
